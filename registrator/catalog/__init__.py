@@ -1,0 +1,94 @@
+"""The catalog: where instances are registered and what lookups read.
+
+Two narrow Protocols, each shaped by its only consumer: the bridge writes to a
+`Registry`, the lookup front reads a `Directory`. Two implementations stand
+behind both: `embedded` (in this process, the default) and `consul`. One suite
+of contract tests (tests/contract/) runs on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from registrator.model import Health, Instance, Snapshot
+
+
+class CatalogError(Exception):
+    """A catalog could not be read or written; `str()` is one line to act on."""
+
+
+class Unavailable(CatalogError):
+    """The catalog cannot be reached now: try again later."""
+
+
+class Refused(CatalogError):
+    """The catalog answered and said no (a bad definition, a token without the right)."""
+
+
+class Registry(Protocol):
+    """What the bridge writes to. Every method raises `CatalogError` when it failed."""
+
+    async def owned(self, owner: str) -> Mapping[str, Instance]:
+        """All instances whose Meta names `owner`, by id, in the form in which they were registered.
+
+        Checks are not reported back (their digest is in Meta); `health` is.
+        A failed read raises: it is never an empty answer.
+        """
+        ...
+
+    async def register(self, instance: Instance) -> None:
+        """Create or replace an instance, its checks and its health, in one write."""
+        ...
+
+    async def deregister(self, instance_id: str) -> None:
+        """Remove an instance and its checks; an unknown id is not an error."""
+        ...
+
+    async def report(self, instance_id: str, health: Health) -> None:
+        """Move (or refresh) the TTL check by which the agent owns an instance's health."""
+        ...
+
+    def disturbances(self) -> AsyncIterator[str]:
+        """Yield a reason each time what is registered may no longer be what was written.
+
+        For instance: contact was lost and is back. A full reconcile is due then.
+        """
+        ...
+
+    def settled(self) -> None:
+        """The first complete reconcile is over: what is registered can be shown."""
+        ...
+
+
+class Directory(Protocol):
+    """What lookups read."""
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The latest snapshot, or None before the first. Reading it costs nothing."""
+        ...
+
+    @property
+    def age(self) -> float:
+        """Seconds since the snapshot was last known to be true; 0 while in contact."""
+        ...
+
+    async def load(self, service: str) -> Snapshot:
+        """Make sure that the instances of a known `service` (lower-cased) are in the snapshot.
+
+        Returns at once when they are. Raises `CatalogError` when they cannot be had.
+        """
+        ...
+
+    async def wait(self, service: str | None, index: int, timeout: float) -> Snapshot:
+        """Return when the service's index (None: the snapshot's own) is above `index`.
+
+        Returns after `timeout` seconds at the latest, with what there is then;
+        raises `CatalogError` when nothing is known at all.
+        """
+        ...
+
+    async def run(self) -> None:
+        """Keep the snapshot true until cancelled; never raises for a lost catalog."""
+        ...

@@ -1,0 +1,205 @@
+"""What an operator may set, validated once: frozen `Settings`, one-line errors.
+
+Addresses are checked here, before anything is opened, so that a wrong value
+is a usage error (exit 2) and never a failure in the middle of the work.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+class SettingError(ValueError):
+    """A setting that makes no sense: one line that says what and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A socket address to listen on; `host` is an IPv4 or IPv6 address without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return join_host_port(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulAddress:
+    """Where Consul's HTTP API is and how to speak to it.
+
+    `base` is "http://host:port" or "https://host:port" ("http://localhost" for
+    a unix socket, whose path is `socket`). `token` is the ACL token, kept out
+    of every repr and log; `ca_cert`, `client_cert` and `client_key` are files.
+    """
+
+    base: str
+    socket: str = ""
+    token: str = field(default="", repr=False)
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    verify: bool = True
+
+    def __str__(self) -> str:
+        return f"unix://{self.socket}" if self.socket else self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `registrator agent` can be told; the defaults are the command line's."""
+
+    docker: str = ""  # "": DOCKER_HOST, else the standard socket
+    consul: ConsulAddress | None = None
+    dns: tuple[Listen, ...] = (Listen("127.0.0.1", 8053),)
+    dns_link_local: str = ""
+    http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)
+    domain: str = "consul"
+    ips: tuple[str, ...] = ()  # at most one of each family
+    internal: bool = False
+    explicit: bool = False
+    resync: float = 60.0
+    deregister_on_exit: bool = False
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+def join_host_port(host: str, port: int) -> str:
+    """"host:port", with brackets around an IPv6 address (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """Parse "ADDR:PORT" or "[ADDR]:PORT"; a name is no address. Raises SettingError."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingError(f"{text!r} is no ADDR:PORT; write for instance 127.0.0.1:8053 or [::1]:8053")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise SettingError(f"{text!r} is ambiguous; put an IPv6 address in brackets, as in [::1]:8053")
+    return Listen(parse_ip(host.removeprefix("[").removesuffix("]")), int(port))
+
+
+def parse_listens(texts: tuple[str, ...]) -> tuple[Listen, ...]:
+    """Parse the values of a repeatable ADDR:PORT option; "off" alone means none."""
+    if "off" in texts:
+        if len(texts) > 1:
+            raise SettingError('"off" goes alone; drop it or drop the addresses beside it')
+        return ()
+    return tuple(dict.fromkeys(parse_listen(text) for text in texts))
+
+
+def parse_ip(text: str) -> str:
+    """An IPv4 or IPv6 address in canonical form. Raises SettingError."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise SettingError(f"{text!r} is no IP address; write one such as 10.0.0.5 or fd00::5") from None
+
+
+def parse_ips(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The node's own addresses: at most one of each family."""
+    ips = tuple(dict.fromkeys(parse_ip(text) for text in texts))
+    if len({":" in ip for ip in ips}) < len(ips):
+        raise SettingError(f"--ip was given {' and '.join(ips)}; give at most one IPv4 and one IPv6 address")
+    for ip in ips:
+        address = ipaddress.ip_address(ip)
+        if address.is_unspecified or address.is_multicast:
+            raise SettingError(f"nobody can connect to {ip}; give the address of one of the node's interfaces")
+    return ips
+
+
+def parse_domain(text: str) -> str:
+    """A DNS zone, lower-cased, without the final dot. Raises SettingError."""
+    domain = text.removesuffix(".").lower()
+    if not domain or len(domain) > 200 or not all(LABEL.fullmatch(part) for part in domain.split(".")):
+        raise SettingError(f"{text!r} is no DNS zone; write for instance consul or svc.example.org")
+    return domain
+
+
+def parse_consul(text: str, env: Mapping[str, str], token_file: str = "") -> ConsulAddress:
+    """Parse `--consul`: http://, https://, unix://, or "env" for CONSUL_HTTP_ADDR.
+
+    TLS files, verification and the token come from Consul's standard
+    environment (CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY,
+    CONSUL_HTTP_SSL_VERIFY, CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE);
+    `token_file` wins. Raises SettingError.
+    """
+    if text == "env":
+        text = _consul_from_environment(env)
+    base, socket = _consul_endpoint(text)
+    address = ConsulAddress(
+        base=base,
+        socket=socket,
+        token=_read_token(token_file or env.get("CONSUL_HTTP_TOKEN_FILE", ""), env),
+        ca_cert=env.get("CONSUL_CACERT", ""),
+        client_cert=env.get("CONSUL_CLIENT_CERT", ""),
+        client_key=env.get("CONSUL_CLIENT_KEY", ""),
+        verify=env.get("CONSUL_HTTP_SSL_VERIFY", "true").lower() not in ("0", "false"),
+    )
+    tls_context(address)
+    return address
+
+
+def tls_context(address: ConsulAddress) -> ssl.SSLContext | None:
+    """The TLS context for Consul, or None for plain HTTP. Raises SettingError for unusable files."""
+    if not address.base.startswith("https://"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=address.ca_cert or None)
+        if address.client_cert:
+            context.load_cert_chain(address.client_cert, address.client_key or None)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(f for f in (address.ca_cert, address.client_cert, address.client_key) if f)
+        raise SettingError(f"the TLS files for Consul ({files}) cannot be used: {error}; check CONSUL_CACERT, "
+                           "CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY") from None
+    if not address.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _consul_from_environment(env: Mapping[str, str]) -> str:
+    """CONSUL_HTTP_ADDR as a URL: like Consul's own tools, it may lack the scheme."""
+    text = env.get("CONSUL_HTTP_ADDR", "")
+    if not text:
+        raise SettingError("--consul env needs CONSUL_HTTP_ADDR in the environment; set it, or give --consul URL")
+    if "://" in text:
+        return text
+    scheme = "https" if env.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true") else "http"
+    return f"{scheme}://{text}"
+
+
+def _consul_endpoint(text: str) -> tuple[str, str]:
+    """Split a Consul URL into (base URL, unix socket path or "")."""
+    example = "write for instance http://127.0.0.1:8500, https://consul.example.org:8501 or unix:///run/consul.sock"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise SettingError(f"{text!r} is no Consul URL; {example}") from None
+    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+        return "http://localhost", parts.path
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise SettingError(f"{text!r} is no Consul URL; {example}")
+    if parts.username is not None:
+        raise SettingError("the Consul URL must not hold a user or password; give a token by CONSUL_HTTP_TOKEN_FILE")
+    return f"{parts.scheme}://{join_host_port(parts.hostname, port or 8500)}", ""
+
+
+def _read_token(path: str, env: Mapping[str, str]) -> str:
+    if not path:
+        return env.get("CONSUL_HTTP_TOKEN", "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not text"
+        raise SettingError(f"the Consul token file {path} cannot be read ({reason}); check its path and rights") from None
