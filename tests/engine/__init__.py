@@ -1,0 +1,1 @@
+"""The engine room: parsing what Docker says, without Docker."""

@@ -1,0 +1,1 @@
+"""Tests against the real things: a Docker engine, a Consul agent."""
