@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the tests use beside Python, Docker and Consul. Where that cannot
+# be done (not root, not Debian) it says what is missing and goes on: the tests
+# that need it are skipped, or fail under REGISTRATOR_REQUIRE_ALL.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# A command and the Debian package that brings it.
+tools=(
+    dig:bind9-dnsutils
+    ip:iproute2
+    busybox:busybox-static
+)
+
+missing=()
+for tool in "${tools[@]}"; do
+    have "${tool%%:*}" || missing+=("${tool#*:}")
+done
+# The dynamic busybox does not run in an image that holds nothing else.
+if have busybox && ldd "$(command -v busybox)" >/dev/null 2>&1; then
+    missing+=(busybox-static)
+fi
+if [[ ${#missing[@]} = 0 ]]; then
+    exit
+fi
+if may_install; then
+    step "Tests: installing ${missing[*]}" apt_install "${missing[@]}" || die "could not install ${missing[*]}; see above"
+else
+    say "Tests: ${missing[*]} missing here; what needs them is skipped"
+fi
