@@ -26,6 +26,10 @@ META_CONTAINER = "registrator-container"
 META_CHECKS = "registrator-checks"
 
 
+class Failure(Exception):
+    """Something outside failed. `str()` is one line to act on: what, where, what to do."""
+
+
 # What Docker says ---------------------------------------------------------
 
 
@@ -224,10 +228,12 @@ class Instance:
 
     @property
     def owner(self) -> str:
+        """The id of the engine whose agent registered it; "" for a foreign service."""
         return self.meta.get(META_OWNER, "")
 
     @property
     def container(self) -> str:
+        """The id of its container; "" for a foreign service."""
         return self.meta.get(META_CONTAINER, "")
 
 

@@ -74,7 +74,7 @@ class Settings:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """"host:port", with brackets around an IPv6 address (RFC 3986, 3.2.2)."""
+    """Give host:port, with brackets around an IPv6 address (RFC 3986, 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -113,7 +113,9 @@ def parse_ips(texts: tuple[str, ...]) -> tuple[str, ...]:
     for ip in ips:
         address = ipaddress.ip_address(ip)
         if address.is_unspecified or address.is_multicast:
-            raise SettingError(f"nobody can connect to {ip}; give the address of one of the node's interfaces")
+            raise SettingError(
+                f"nobody can connect to {ip}; give the address of one of the node's interfaces"
+            )
     return ips
 
 
@@ -159,8 +161,10 @@ def tls_context(address: ConsulAddress) -> ssl.SSLContext | None:
             context.load_cert_chain(address.client_cert, address.client_key or None)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(f for f in (address.ca_cert, address.client_cert, address.client_key) if f)
-        raise SettingError(f"the TLS files for Consul ({files}) cannot be used: {error}; check CONSUL_CACERT, "
-                           "CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY") from None
+        raise SettingError(
+            f"the TLS files for Consul ({files}) cannot be used: {error}; check CONSUL_CACERT, "
+            "CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY"
+        ) from None
     if not address.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -171,7 +175,9 @@ def _consul_from_environment(env: Mapping[str, str]) -> str:
     """CONSUL_HTTP_ADDR as a URL: like Consul's own tools, it may lack the scheme."""
     text = env.get("CONSUL_HTTP_ADDR", "")
     if not text:
-        raise SettingError("--consul env needs CONSUL_HTTP_ADDR in the environment; set it, or give --consul URL")
+        raise SettingError(
+            "--consul env needs CONSUL_HTTP_ADDR in the environment; set it, or give --consul URL"
+        )
     if "://" in text:
         return text
     scheme = "https" if env.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true") else "http"
@@ -180,7 +186,9 @@ def _consul_from_environment(env: Mapping[str, str]) -> str:
 
 def _consul_endpoint(text: str) -> tuple[str, str]:
     """Split a Consul URL into (base URL, unix socket path or "")."""
-    example = "write for instance http://127.0.0.1:8500, https://consul.example.org:8501 or unix:///run/consul.sock"
+    example = (
+        "write for instance http://127.0.0.1:8500, https://consul.example.org:8501 or unix:///run/consul.sock"
+    )
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -191,7 +199,9 @@ def _consul_endpoint(text: str) -> tuple[str, str]:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         raise SettingError(f"{text!r} is no Consul URL; {example}")
     if parts.username is not None:
-        raise SettingError("the Consul URL must not hold a user or password; give a token by CONSUL_HTTP_TOKEN_FILE")
+        raise SettingError(
+            "the Consul URL must not hold a user or password; give a token by CONSUL_HTTP_TOKEN_FILE"
+        )
     return f"{parts.scheme}://{join_host_port(parts.hostname, port or 8500)}", ""
 
 
@@ -202,4 +212,6 @@ def _read_token(path: str, env: Mapping[str, str]) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not text"
-        raise SettingError(f"the Consul token file {path} cannot be read ({reason}); check its path and rights") from None
+        raise SettingError(
+            f"the Consul token file {path} cannot be read ({reason}); check its path and rights"
+        ) from None

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from registrator.model import Health, Instance, Snapshot
+from registrator.model import Failure, Health, Instance, Snapshot
 
 
-class CatalogError(Exception):
+class CatalogError(Failure):
     """A catalog could not be read or written; `str()` is one line to act on."""
 
 

@@ -1,0 +1,55 @@
+"""The plan: the least writes that make the catalog true.
+
+desired   actual                    plan
+-------   ------                    ----
+yes       no                        register
+yes       other definition          register (it replaces)
+yes       same, other health        report
+yes       same                      nothing
+no        yes                       deregister
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from registrator.model import Health, Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Writes to a Registry; registrations go first, so that a rename leaves no gap."""
+
+    register: tuple[Instance, ...] = ()
+    report: tuple[tuple[str, Health], ...] = ()
+    deregister: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.register or self.report or self.deregister)
+
+
+def plan(desired: Iterable[Instance], actual: Mapping[str, Instance]) -> Plan:
+    """Compare what is wanted with what is registered (by instance id)."""
+    register: list[Instance] = []
+    report: list[tuple[str, Health]] = []
+    wanted: set[str] = set()
+    for instance in desired:
+        wanted.add(instance.id)
+        current = actual.get(instance.id)
+        if current is None or definition(current) != definition(instance):
+            register.append(instance)
+        elif instance.health is not None and instance.health != current.health:
+            report.append((instance.id, instance.health))
+    gone = tuple(instance_id for instance_id in actual if instance_id not in wanted)
+    return Plan(tuple(register), tuple(report), gone)
+
+
+def definition(instance: Instance) -> Instance:
+    """What of an instance makes it the same registration.
+
+    Checks are compared by their digest in Meta, health by itself. Where
+    anybody may override the tags they are not ours to compare.
+    """
+    tags = () if instance.enable_tag_override else instance.tags
+    return replace(instance, checks=(), health=None, tags=tags)
