@@ -1,0 +1,51 @@
+# What can be done with this checkout. The comment beside a target is its help.
+
+PYTHON ?= python3
+CATALOG ?= embedded
+export PYTHON
+
+VENV := .venv/bin
+# In the order in which they are cheap to fail.
+LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test lint unit integration venv engine consul tools clean
+
+help: # this list
+	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
+		while IFS=@ read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
+
+demo: # set up and show the demo, with all that it needs; with a real Consul: make demo CATALOG=consul
+	@started=$$(date +%s.%N) && scripts/venv.sh && scripts/engine.sh compose && \
+		$(VENV)/python -m scripts.demo up --catalog $(CATALOG) --started "$$started"
+
+demo-down: # remove all that make demo made, and nothing else
+	@scripts/venv.sh && $(VENV)/python -m scripts.demo down && scripts/engine.sh stop
+
+test: venv tools engine consul # lint, types, import contracts and every test, the demo's too
+	$(LINT)
+	$(VENV)/pytest
+
+lint: venv # ruff, mypy and the import contracts alone
+	$(LINT)
+
+unit: venv # the tests that need neither an engine nor a Consul
+	$(VENV)/pytest -m "not engine and not consul and not demo"
+
+integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's
+	$(VENV)/pytest -m "(engine or consul) and not demo"
+
+venv: # the virtual environment .venv
+	@scripts/venv.sh
+
+engine: # see to it that a Docker engine and docker compose are there
+	@scripts/engine.sh compose
+
+consul: # fetch a Consul where none is on PATH, and print its path
+	@scripts/consul.sh
+
+tools: # install what the tests use beside: dig, ip, busybox
+	@scripts/test-tools.sh
+
+clean: # remove what the targets above have put into the checkout
+	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

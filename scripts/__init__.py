@@ -1,0 +1,1 @@
+"""What sets this checkout up and shows it; nothing here is part of the agent."""

@@ -1,0 +1,1 @@
+"""The demo of `make demo`: sets it up, shows that it works, removes it (see __main__)."""

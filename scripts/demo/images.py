@@ -1,0 +1,101 @@
+"""The demo's images: wheels fetched on the host, a base from a registry or of Debian packages, four builds.
+
+Build containers may have no trust in the TLS of the network that they are in
+(a company's proxy), so they fetch no Python packages themselves: pip runs on
+the host, for the base's own Python, and the builds take its wheels.
+"""
+
+import hashlib
+import subprocess
+import tomllib
+
+from scripts.demo.steps import CACHE, ROOT, DemoError, lines, run, step
+
+IMAGES = ("agent", "counter", "whoami", "redis")
+BASE_PYTHON = "3.11"
+LABEL = "registrator.demo"  # on each image, with the project as its value
+
+# pip reads a requirement's markers with the host's Python; what only the base's
+# older one needs is named here. setuptools is what pip builds with.
+MARKED = ("async-timeout", "typing-extensions")
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def build(project: str) -> None:
+    """Build all images as `<project>/<name>`, or find that they are there already."""
+    fetch_wheels("agent", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    fetch_wheels("counter", (ROOT / "docker/counter/requirements.txt").read_text().split())
+    base = make_base(project)
+    for name in IMAGES:
+        with step(f"Images: building {project}/{name}"):
+            run(
+                *("docker", "build", "--quiet", "--force-rm", "--build-arg", f"BASE={base}"),
+                *("--label", f"{LABEL}={project}", "--tag", f"{project}/{name}"),
+                *("--file", f"docker/{name}/Dockerfile", "."),
+            )
+    prune(project)
+
+
+def fetch_wheels(name: str, requirements: list[str]) -> None:
+    """Fill build/wheels/<name>, unless it was filled for the same requirements and machine."""
+    machine = engine_machine()
+    folder = ROOT / "build/wheels" / name
+    stamp = folder / "made-from"
+    key = hashlib.sha256(repr((machine, BASE_PYTHON, MARKED, requirements)).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    with step(f"Images: fetching wheels for the {name}"):
+        run("rm", "-rf", str(folder))
+        run(
+            *(str(ROOT / ".venv/bin/python"), "-m", "pip", "download", "--quiet", "--dest", str(folder)),
+            *("--only-binary=:all:", "--implementation=cp", f"--python-version={BASE_PYTHON}"),
+            *(f"--abi=cp{BASE_PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none"),
+            *(f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28", "linux")),
+            *requirements,
+            *MARKED,
+        )
+        stamp.write_text(key)
+
+
+def engine_machine() -> str:
+    """The engine's architecture, in Python's words."""
+    architecture = run("docker", "version", "--format", "{{.Server.Arch}}")
+    if architecture not in MACHINES:
+        raise DemoError(f"the demo has images for {' and '.join(MACHINES)}; this engine is {architecture}")
+    return MACHINES[architecture]
+
+
+def make_base(project: str) -> str:
+    """The name of the image to start from (docker/base/make.sh says which, and shows its steps)."""
+    command = (str(ROOT / "docker/base/make.sh"), f"{project}/base", f"{LABEL}={project}")
+    made = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise DemoError("there is no image to start from; see above")
+    return made.stdout.strip()
+
+
+def prune(project: str) -> None:
+    """Remove what a newer build has replaced."""
+    run("docker", "image", "prune", "--force", "--filter", f"label={LABEL}={project}")
+
+
+def remove(project: str) -> None:
+    """Remove all images of this project, and the official base if it was pulled for it."""
+    names = [f"{project}/{name}" for name in IMAGES]
+    listed = lines("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+    tags = [tag for tag in listed if tag.rpartition(":")[0] in names]
+    bases = [tag for tag in listed if tag.startswith(f"{project}/base:")]
+    pulled = CACHE / "pulled-base"
+    if pulled.exists():
+        bases += [tag for tag in listed if tag == pulled.read_text().strip()]
+    for tag in (*tags, *bases):  # the base last: what starts from it comes first
+        remove_one(tag)
+    pulled.unlink(missing_ok=True)
+    prune(project)
+
+
+def remove_one(tag: str) -> None:
+    """Remove an image, or say that somebody else uses it."""
+    result = subprocess.run(("docker", "image", "rm", tag), capture_output=True, text=True, check=False)
+    if result.returncode:
+        print(f"Images: {tag} stays: {result.stderr.strip()}")

@@ -1,0 +1,125 @@
+"""The demo's proof: the counter counts, by name, through the agent.
+
+Everything is asked as any client would ask it: DNS over UDP, then HTTP to the
+address and port of the answer. Nothing is taken from Docker.
+"""
+
+import itertools
+import re
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+from dnslib import QTYPE, DNSError, DNSRecord
+
+from scripts.demo.steps import DemoError
+
+READY_SECONDS = 60.0
+VISITS = 10
+GREETING = re.compile(r"Hello, visitor (\d+) \(served by (\S+)\)")
+
+
+@dataclass(frozen=True)
+class Front:
+    """Where an agent answers: ADDR:PORT for DNS, ADDR:PORT for HTTP."""
+
+    dns: str
+    http: str
+
+    def ask(self, name: str, kind: str = "A") -> DNSRecord:
+        """Ask the agent's DNS over UDP. Raises OSError where it does not answer within a second."""
+        host, _, port = self.dns.rpartition(":")
+        try:
+            return DNSRecord.parse(DNSRecord.question(name, kind).send(host, int(port), timeout=1))
+        except DNSError as error:
+            raise OSError(f"no DNS answer: {error}") from error
+
+    def addresses(self, service: str) -> list[str]:
+        """The addresses that a service's name gives now."""
+        return [str(record.rdata) for record in self.ask(f"{service}.service.consul").rr]
+
+    def endpoint(self, service: str) -> tuple[str, int]:
+        """The address and port of the instance that SRV names first. Raises OSError where there is none."""
+        answer = self.ask(f"{service}.service.consul", "SRV")
+        if not answer.rr:
+            raise OSError(f"{service}.service.consul has no SRV record")
+        first = answer.rr[0].rdata
+        for record in answer.ar:
+            if record.rname == first.target and record.rtype == QTYPE.A:
+                return str(record.rdata), first.port
+        raise OSError(f"the answer for {service}.service.consul has no address of {first.target}")
+
+    def ready(self) -> bool:
+        """Whether the agent has reconciled once (/readyz)."""
+        try:
+            return fetch(f"http://{self.http}/readyz")[0] == 200
+        except OSError:
+            return False
+
+
+def fetch(url: str) -> tuple[int, str]:
+    """GET a URL without any proxy: (status, body). Raises OSError where nobody answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def wait_until_answered(front: Front, wanted: dict[str, int]) -> None:
+    """Return when each service's name gives as many addresses as wanted. Raises DemoError after a minute."""
+    give_up = time.monotonic() + READY_SECONDS
+    found: dict[str, int] = {}
+    while time.monotonic() < give_up:
+        try:
+            found = {service: len(front.addresses(service)) for service in wanted}
+            if found == wanted and front.ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise DemoError(
+        f"after {READY_SECONDS:.0f} s the agent at {front.dns} answers {found or 'nothing'} "
+        f"instead of {wanted}; its log is above"
+    )
+
+
+def prove(front: Front) -> None:
+    """Visit the counter ten times, look the others up, print it all. Raises DemoError if it is not right."""
+    print(f"\nThe counter, asked {VISITS} times, each time where SRV counter.service.consul says:")
+    visits = [visit(front) for _ in range(VISITS)]
+    counts = [count for count, _ in visits]
+    if any(later - earlier != 1 for earlier, later in itertools.pairwise(counts)):
+        raise DemoError(f"the counter does not count one by one: {counts}; does somebody else visit it?")
+    if len({host for _, host in visits}) < 2:
+        raise DemoError("all visits went to one of the two counters; see SRV counter.service.consul")
+    for name, kind in (("redis", "A"), ("redis", "SRV"), ("whoami", "A"), ("whoami", "SRV")):
+        dig(front, f"{name}.service.consul", kind)
+
+
+def visit(front: Front) -> tuple[int, str]:
+    """Visit the counter once: (its count, the host that served). Raises DemoError."""
+    try:
+        address, port = front.endpoint("counter")
+        status, body = fetch(f"http://{address}:{port}/")
+    except OSError as error:
+        raise DemoError(f"the counter cannot be visited: {error}; see: docker ps") from error
+    print(f"  {address}:{port:<5}  {body.strip()}")
+    greeting = GREETING.fullmatch(body.strip())
+    if status != 200 or not greeting:
+        raise DemoError(f"the counter answered {status}: {body.strip()}; see its log and redis'")
+    return int(greeting[1]), greeting[2]
+
+
+def dig(front: Front, name: str, kind: str) -> None:
+    """Print a lookup's records as dig would. Raises DemoError where there are none."""
+    answer = front.ask(name, kind)
+    print(f"\n; {name} {kind}")
+    for record in (*answer.rr, *answer.ar):
+        if record.rtype != QTYPE.OPT:
+            print(f"{record.rname!s:<44} {record.ttl} IN {QTYPE[record.rtype]:<5} {record.rdata}")
+    if not answer.rr:
+        raise DemoError(f"{name} has no {kind} record; see: docker logs of the agent")
