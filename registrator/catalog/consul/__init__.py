@@ -1,0 +1,73 @@
+"""The catalog in Consul: any Consul from 1.8 on, through its agent on this node.
+
+client      python-consul2 with an HTTP of our own
+errors      every failure as one line to act on
+form        Instance <-> Consul's JSON (pure)
+registry    what the bridge writes to: the agent's services and checks
+watch       blocking queries, all their rules
+directory   what lookups read: names, nodes and the services asked for
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.directory import ConsulDirectory
+from registrator.catalog.consul.registry import ConsulRegistry
+from registrator.catalog.consul.watch import Contact, Disturbances
+from registrator.model import Node, Snapshot
+from registrator.settings import ConsulAddress
+from registrator.stats import Stats
+
+
+class ConsulCatalog:
+    """Both Protocols of a catalog, `Registry` and `Directory`, on one Consul agent.
+
+    Building it does no I/O; `async with` opens and closes its one connection
+    pool. Entering raises SettingError for TLS files that cannot be used, and
+    never fails for a Consul that is away. `run` must go on inside it for
+    lookups to see anything.
+    """
+
+    def __init__(self, address: ConsulAddress, stats: Stats) -> None:
+        disturbances = Disturbances()
+        self._client = ConsulClient(address)
+        self._open = AsyncExitStack()
+        registry = ConsulRegistry(self._client, disturbances, stats)
+        self._directory = ConsulDirectory(self._client, Contact(disturbances))
+        # The two halves share nothing but the client and the disturbances.
+        self.owned = registry.owned
+        self.register = registry.register
+        self.deregister = registry.deregister
+        self.report = registry.report
+        self.disturbances = registry.disturbances
+        self.settled = registry.settled
+        self.load = self._directory.load
+        self.wait = self._directory.wait
+        self.run = self._directory.run
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The latest snapshot; None before names and nodes have both been read."""
+        return self._directory.snapshot
+
+    @property
+    def age(self) -> float:
+        """Seconds since contact with Consul's catalog was lost; 0 while there is contact."""
+        return self._directory.age
+
+    async def __aenter__(self) -> Self:
+        await self._open.enter_async_context(self._client.http.session())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def node(self) -> Node:
+        """The Consul agent's own node; raises CatalogError."""
+        return await self._client.own_node()

@@ -1,0 +1,215 @@
+"""python-consul2 with an HTTP of our own: one session, real timeouts, TLS, sockets, plain errors.
+
+python-consul2's asyncio adapter opens a session for each request, has no
+timeout and ignores CA files; its constructor takes the address, the token and
+TLS from the environment. So `ConsulClient` builds the endpoint groups it uses
+itself and gives them an `Adapter` that owns the connection pool. What the
+library cannot say (tagged addresses, weights, lists of checks,
+replace-existing-checks) goes through the same adapter as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partialmethod
+from typing import Any, TypeVar
+
+import aiohttp
+import yarl
+from consul import base
+
+from registrator.catalog.consul import errors, form
+from registrator.catalog.consul.slices import elements, in_slices
+from registrator.model import Entry, Health, Node
+from registrator.settings import ConsulAddress, tls_context
+
+T = TypeVar("T")
+
+# Consul drops connections past 200 per client address without a word; others on the node need some too.
+MAX_CONNECTIONS = 100
+REQUEST_TIMEOUT = 10.0  # seconds, for what does not block
+# A blocking query of `wait` may take wait + wait/16 (Consul's own jitter), and then the answer travels.
+MARGIN = 2.0
+
+Params = Sequence[tuple[str, str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of 2xx: its X-Consul-Index (0 where it has none) and its body, not yet parsed."""
+
+    index: int
+    body: str
+
+
+class Adapter(base.HTTPClient):  # type: ignore[misc]  # python-consul2 has no types
+    """The HTTP below python-consul2's endpoints: every call gives a `Reply` or raises `CatalogError`.
+
+    The library's `callback`s are not called: they parse a body in one piece,
+    which for a large catalog holds up the loop, and have errors of their own.
+    """
+
+    def __init__(self, address: ConsulAddress) -> None:
+        # Not the base's constructor: all it does is build this base from host and port.
+        self.base_uri = address.base
+        self._address = address
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """Hold the one session open. Raises SettingError for TLS files that cannot be used."""
+        if self._address.socket:
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(
+                self._address.socket, limit=MAX_CONNECTIONS
+            )
+        else:
+            context = tls_context(self._address)
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=True if context is None else context)
+        # Compression costs both sides more than the loopback or a LAN does.
+        headers = {"Accept-Encoding": "identity"}
+        if self._address.token:
+            headers["X-Consul-Token"] = self._address.token
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as self._session:
+            yield
+        self._session = None
+
+    async def _send(
+        self,
+        method: str,
+        _callback: object,
+        path: str,
+        params: Params = (),
+        data: str = "",
+        **_headers: object,
+    ) -> Reply:
+        """Send one request; `_headers` hold nothing but the token, which the session sends already."""
+        if self._session is None:
+            raise RuntimeError("the Consul catalog is used outside of its `async with`")
+        request, seconds = f"{method} {path}", timeout_for(params)
+        try:
+            async with self._session.request(
+                method,
+                yarl.URL(self.uri(path, params), encoded=True),
+                data=data or None,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                allow_redirects=False,  # the token is not for others
+            ) as response:
+                body = (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError) as error:
+            raise errors.from_exception(self._address, request, seconds, error) from None
+        if response.status >= 300:
+            raise errors.from_answer(self._address, request, response.status, body)
+        try:
+            return Reply(int(response.headers.get("X-Consul-Index", 0)), body)
+        except ValueError:
+            raise errors.from_nonsense(self._address, request) from None
+
+    get = partialmethod(_send, "GET")
+    put = partialmethod(_send, "PUT")
+    post = partialmethod(_send, "POST")
+    delete = partialmethod(_send, "DELETE")
+
+
+class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no types
+    """python-consul2's agent, catalog and health endpoints, answered in the model's words.
+
+    Every method raises `CatalogError`. `wait` is in seconds, up to 600
+    (https://developer.hashicorp.com/consul/api-docs/features/blocking).
+    """
+
+    def __init__(self, address: ConsulAddress) -> None:
+        # Not the base's constructor: it takes CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and CONSUL_HTTP_SSL
+        # from the environment over what it is given, and raises where it cannot read them.
+        self.address = address
+        self.http = Adapter(address)
+        self.token = None  # the session's header has it
+        self.dc = None
+        self.consistency = "default"
+        self.agent = base.Consul.Agent(self)
+        self.catalog = base.Consul.Catalog(self)
+        self.health = base.Consul.Health(self)
+
+    # The agent: what is registered here.
+
+    async def own_node(self) -> Node:
+        """The agent's own node (GET /v1/agent/self)."""
+        document = dict(await self._parsed("agent/self", await self.agent.self(), _as_it_is))
+        return form.own_node(document)
+
+    async def services(self) -> dict[str, form.JSON]:
+        """All services of the agent by id (GET /v1/agent/services)."""
+        return dict(await self._parsed("agent/services", await self.agent.services(), _as_it_is))
+
+    async def checks(self) -> dict[str, form.JSON]:
+        """All checks of the agent by id (GET /v1/agent/checks)."""
+        return dict(await self._parsed("agent/checks", await self.agent.checks(), _as_it_is))
+
+    async def register(self, definition: Mapping[str, object]) -> None:
+        """Create or replace a service with all its checks (PUT /v1/agent/service/register)."""
+        replace = [("replace-existing-checks", "true")]
+        await self.http.put(None, "/v1/agent/service/register", params=replace, data=json.dumps(definition))
+
+    async def deregister(self, service_id: str) -> None:
+        """Remove a service and its checks; raises `errors.NotFound` where Consul says that it has none."""
+        await self.agent.service.deregister(service_id)
+
+    async def update_check(self, check_id: str, health: Health) -> None:
+        """Move a TTL check (PUT /v1/agent/check/update/:id); the output goes in the body, not in the URL."""
+        body = json.dumps({"Status": health.status, "Output": health.output})
+        await self.http.put(None, f"/v1/agent/check/update/{check_id}", data=body)
+
+    # The catalog: what is registered anywhere. Each answer comes with its index.
+
+    async def names(self, index: int, wait: float) -> tuple[int, dict[str, tuple[str, ...]]]:
+        """All service names, lower-cased, with their tags (GET /v1/catalog/services)."""
+        reply = self._indexed(await self.catalog.services(index=index, wait=_seconds(wait)))
+        return reply.index, form.names(await self._parsed("catalog/services", reply, form.named))
+
+    async def nodes(self, index: int, wait: float) -> tuple[int, dict[str, Node]]:
+        """All nodes by lower-cased name (GET /v1/catalog/nodes)."""
+        reply = self._indexed(await self.catalog.nodes(index=index, wait=_seconds(wait)))
+        nodes = await self._parsed("catalog/nodes", reply, form.node)
+        return reply.index, {node.name.lower(): node for node in nodes}
+
+    async def entries(self, service: str, index: int, wait: float) -> tuple[int, tuple[Entry, ...]]:
+        """All instances of a service, healthy or not, in a steady order (GET /v1/health/service/:service)."""
+        reply = self._indexed(await self.health.service(service, index=index, wait=_seconds(wait)))
+        entries = await self._parsed(f"health/service/{service}", reply, form.entry)
+        return reply.index, tuple(sorted(entries, key=lambda entry: (entry.node.name, entry.instance.id)))
+
+    async def datacenters(self) -> tuple[str, ...]:
+        """All datacenters, the nearest first (GET /v1/catalog/datacenters)."""
+        return tuple(await self._parsed("catalog/datacenters", await self.catalog.datacenters(), str))
+
+    def _indexed(self, reply: Reply) -> Reply:
+        """Insist on an index: without one a blocking query would not block but spin."""
+        if reply.index < 1:
+            raise errors.from_nonsense(self.address, "the catalog's GET requests")
+        return reply
+
+    async def _parsed(self, path: str, reply: Reply, convert: Callable[[Any], T]) -> list[T]:
+        """The elements of a reply, translated, in slices."""
+        try:
+            return await in_slices(elements(reply.body), convert)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise errors.from_nonsense(self.address, f"GET /v1/{path}") from error
+
+
+def timeout_for(params: Params) -> float:
+    """How long a request may take, in seconds: a blocking query's wait and what Consul adds to it."""
+    wait = dict(params).get("wait")
+    if wait is None:
+        return REQUEST_TIMEOUT
+    seconds = float(str(wait).removesuffix("s"))
+    return seconds + seconds / 16 + MARGIN
+
+
+def _seconds(wait: float) -> str:
+    return f"{wait:g}s"
+
+
+def _as_it_is(element: T) -> T:
+    return element

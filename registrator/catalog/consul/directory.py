@@ -1,0 +1,304 @@
+"""The Directory on Consul: a snapshot kept true by blocking queries, in memory for lookups.
+
+Two watches run always: all names, and all nodes. So an unknown name costs no
+request. Instances are loaded when a name is first asked for, and from then on
+its own watch keeps them true. There are at most `HOT_LIMIT` of those, for
+Consul grants a client address 200 connections and our pool has 100:
+
+- While a slot is free, a name that was loaded gets it and keeps it.
+- When none is, it is served for `FRESH` seconds and then leaves the snapshot,
+  so that the next lookup loads it again. What was loaded is kept aside for
+  the time when Consul is lost.
+- As long as names are without a slot, each watched one must show that it is
+  still asked for: its instances leave the snapshot, which sends the next
+  lookup to `load`, and that puts them back at once, without a request. A name
+  for which nobody came until its query returned once more gives up its slot.
+
+Our indexes are our own, not Consul's: they only ever grow, also when Consul
+comes back with another state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+
+from registrator.catalog import CatalogError, Unavailable
+from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.waiters import Waiters
+from registrator.catalog.consul.watch import Contact, Watch, follow
+from registrator.model import Entry, Service, Snapshot
+
+log = logging.getLogger(__name__)
+
+# 8 connections of the pool's 100 are left for writes, loads and the watches that always run.
+HOT_LIMIT = 90
+KEPT_LIMIT = 1000  # services kept aside for the time when Consul is lost
+FRESH = 1.0  # seconds for which a service without a watch is served
+VITAL_WAIT = 15.0  # seconds: a Consul that freezes, or whose host is gone, is missed after this at the latest
+HOT_WAIT = 60.0  # seconds: also how long a name keeps a slot for which nobody asks
+
+
+@dataclass(slots=True)
+class Hot:
+    """A service with a watch. Since `proving_since` it has to show that it is asked for; 0: it need not."""
+
+    service: Service
+    watch: Watch[tuple[Entry, ...]]
+    task: asyncio.Task[None] | None = None
+    proving_since: float = 0.0
+
+
+@dataclass(slots=True)
+class Cold:
+    """A service without a watch, as it was at `loaded_at`; lookups see it while it is `served`."""
+
+    service: Service
+    loaded_at: float
+    served: bool
+
+
+class ConsulDirectory:
+    """Implements `catalog.Directory`; `run` must be running for anything to be known."""
+
+    def __init__(self, client: ConsulClient, contact: Contact) -> None:
+        self._client = client
+        self._contact = contact
+        self._names = Watch(lambda index: client.names(index, VITAL_WAIT))
+        self._nodes = Watch(lambda index: client.nodes(index, VITAL_WAIT))
+        self._datacenters: tuple[str, ...] = ()
+        self._hot: dict[str, Hot] = {}
+        self._cold: OrderedDict[str, Cold] = OrderedDict()  # the latest loaded last
+        self._loading: dict[str, asyncio.Task[CatalogError | None]] = {}
+        # Above every index of an earlier life of this agent, so that nobody waits for what has passed.
+        self._index = int(time.time())
+        self._snapshot: Snapshot | None = None
+        self._waiters = Waiters()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The latest snapshot, None before names and nodes have both been read."""
+        return self._snapshot
+
+    @property
+    def age(self) -> float:
+        """Seconds since contact with Consul's catalog was lost; 0 while there is contact."""
+        return self._contact.age
+
+    async def run(self) -> None:
+        """Keep the snapshot true until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(follow(self._names, self._contact, self._catalog_changed))
+                self._tasks.create_task(follow(self._nodes, self._contact, self._catalog_changed))
+                self._tasks.create_task(self._follow_datacenters())
+                self._tasks.create_task(self._expire())
+        finally:
+            self._tasks = None
+
+    async def load(self, service: str) -> Snapshot:
+        """See `catalog.Directory.load`; loads of one name at the same time are one request."""
+        snapshot = self._known()
+        if service in snapshot.services or service not in snapshot.names:
+            return snapshot
+        if hot := self._hot.get(service):
+            hot.proving_since = 0.0
+            self._publish()
+        else:
+            await self._load(service)
+        return self._known()
+
+    async def wait(self, service: str | None, index: int, timeout: float) -> Snapshot:
+        """See `catalog.Directory.wait`; a service that is not there counts with the snapshot's index."""
+        deadline = time.monotonic() + timeout
+        while True:
+            changed = self._waiters.join(service)
+            snapshot = await self.load(service) if service and self._snapshot else self._snapshot
+            left = deadline - time.monotonic()
+            if snapshot and (index_of(snapshot, service) > index or left <= 0):
+                return snapshot
+            if left <= 0:
+                return self._known()
+            # A service without a watch is looked at again when it is no longer fresh.
+            unwatched = service is not None and service not in self._hot
+            await self._waiters.wait(changed, min(left, FRESH) if unwatched else left)
+
+    # Names and nodes -----------------------------------------------------------
+
+    def _catalog_changed(self) -> None:
+        """Names or nodes are others: services that are gone are forgotten, watch and all."""
+        names, nodes = self._names.data, self._nodes.data
+        if names is None or nodes is None:
+            return
+        for service in [name for name in self._hot if name not in names]:
+            # Its query is answered by the very change that brought us here: nothing stays behind at Consul.
+            task = self._hot.pop(service).task
+            if task:
+                task.cancel()
+        for service in [name for name in self._cold if name not in names]:
+            del self._cold[service]
+        self._publish(self._next_index())
+
+    async def _follow_datacenters(self) -> None:
+        """Read the datacenters at the start and whenever Consul was away."""
+        while True:
+            await self._contact.there.wait()
+            self._contact.returned.clear()
+            try:
+                self._datacenters = await self._client.datacenters()
+            except CatalogError as error:
+                log.debug("the datacenters could not be read: %s", error)
+                await asyncio.sleep(1)
+                continue
+            if self._snapshot:
+                self._publish()
+            await self._contact.returned.wait()
+
+    # Instances -----------------------------------------------------------------
+
+    async def _load(self, service: str) -> None:
+        """Have the instances of a service without a watch; raises CatalogError."""
+        if not self._contact.there.is_set():
+            self._fall_back(
+                service,
+                Unavailable(
+                    f"Consul at {self._client.address} has been away for {self.age:.0f} s, "
+                    f"and {service} was not asked for before"
+                ),
+            )
+            return
+        task = self._loading.get(service) or self._start_fetch(service)
+        error = await asyncio.shield(task)  # one asker that gives up does not spoil it for the others
+        if error:
+            self._fall_back(service, error)
+
+    def _start_fetch(self, service: str) -> asyncio.Task[CatalogError | None]:
+        if self._tasks is None:
+            raise Unavailable("the agent is being stopped; ask another one")
+        task = self._loading[service] = self._tasks.create_task(self._fetch(service))
+        return task
+
+    async def _fetch(self, service: str) -> CatalogError | None:
+        """Read a service once; the error is returned, for in a task group raising it would end all."""
+        try:
+            index, entries = await self._client.entries(service, 0, 0)
+        except CatalogError as error:
+            return error
+        finally:
+            del self._loading[service]
+        if service in (self._names.data or ()):
+            self._keep(service, index, entries)
+        return None
+
+    def _keep(self, name: str, index: int, entries: tuple[Entry, ...]) -> None:
+        """Serve what was just read: with a watch from now on where a slot is free."""
+        known = self._cold.pop(name, None)
+        if known and known.service.entries == entries:
+            service = known.service
+        else:
+            service = self._version(name, entries)
+        if self._tasks and len(self._hot) < HOT_LIMIT:
+            hot = self._hot[name] = Hot(service, Watch(partial(self._ask, name), index, entries))
+            hot.task = self._tasks.create_task(self._watch(name, hot))
+        else:
+            self._cold[name] = Cold(service, time.monotonic(), served=True)
+            while len(self._cold) > KEPT_LIMIT:
+                self._cold.popitem(last=False)
+        self._publish()
+
+    def _version(self, key: str, entries: tuple[Entry, ...]) -> Service:
+        """A new version of a service, under the name with which it was registered."""
+        name = entries[0].instance.service if entries else key
+        return Service(name, self._next_index(), entries)
+
+    def _fall_back(self, service: str, error: CatalogError) -> None:
+        """Serve what was known of the service when Consul last answered; without that, raise the error."""
+        cold = self._cold.get(service)
+        if cold is None:
+            raise error
+        cold.served = True
+        self._publish()
+
+    async def _ask(self, service: str, index: int) -> tuple[int, tuple[Entry, ...]]:
+        return await self._client.entries(service, index, HOT_WAIT)
+
+    async def _watch(self, name: str, hot: Hot) -> None:
+        """Keep a service true until it gives up its slot, or is cancelled because it is gone."""
+        while not self._gives_up(hot):
+            await self._contact.there.wait()
+            try:
+                news = await hot.watch.advance()
+            except CatalogError as error:
+                log.debug("watching %s failed: %s", name, error)
+                await hot.watch.back_off(error)
+                continue
+            if news:
+                hot.service = self._version(name, hot.watch.data or ())
+                self._publish()
+        del self._hot[name]
+        self._cold[name] = Cold(hot.service, loaded_at=0.0, served=False)
+
+    def _gives_up(self, hot: Hot) -> bool:
+        """Whether others want the slot and nobody asked for this service during one whole wait."""
+        now = time.monotonic()
+        wanted = bool(self._cold) and now - next(reversed(self._cold.values())).loaded_at < HOT_WAIT
+        if not wanted:
+            return False
+        if hot.proving_since:
+            return now - hot.proving_since >= HOT_WAIT
+        hot.proving_since = now
+        self._publish()
+        return False
+
+    async def _expire(self) -> None:
+        """Take services without a watch out of the snapshot when they are no longer fresh."""
+        while True:
+            await asyncio.sleep(FRESH)
+            limit = time.monotonic() - FRESH
+            old = [cold for cold in self._cold.values() if cold.served and cold.loaded_at < limit]
+            if old and self._contact.there.is_set():
+                for cold in old:
+                    cold.served = False
+                self._publish()
+
+    # The snapshot --------------------------------------------------------------
+
+    def _known(self) -> Snapshot:
+        if self._snapshot is None:
+            raise Unavailable(
+                f"nothing is known yet of Consul at {self._client.address}; it is being read, try again soon"
+            )
+        return self._snapshot
+
+    def _next_index(self) -> int:
+        self._index += 1
+        return self._index
+
+    def _publish(self, index: int = 0) -> None:
+        """Swap the snapshot and wake those who wait for what changed; a new `index`: names or nodes did."""
+        before = self._snapshot
+        nodes = self._nodes.data or {}
+        datacenter = next((node.datacenter for node in nodes.values() if node.datacenter), "dc1")
+        services = {name: hot.service for name, hot in self._hot.items() if not hot.proving_since}
+        services |= {name: cold.service for name, cold in self._cold.items() if cold.served}
+        after = Snapshot(
+            index=index or (before.index if before else self._index),
+            names=self._names.data or {},
+            services=services,
+            nodes=nodes,
+            datacenter=datacenter,
+            datacenters=self._datacenters or (datacenter,),
+        )
+        self._snapshot = after
+        self._waiters.wake(lambda key: before is None or index_of(before, key) != index_of(after, key))
+
+
+def index_of(snapshot: Snapshot, service: str | None) -> int:
+    """The index that stands for a service, loaded or not, or (None) for names and nodes."""
+    known = snapshot.services.get(service) if service is not None else None
+    return known.index if known else snapshot.index

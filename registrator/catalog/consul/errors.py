@@ -1,0 +1,108 @@
+"""What can go wrong with Consul, said once: each failure as one line to act on.
+
+`Unavailable` is worth another try by itself; `Refused` is not, until somebody
+changes a definition, a token or a configuration.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+import aiohttp
+
+from registrator.catalog import CatalogError, Refused, Unavailable
+from registrator.settings import ConsulAddress
+
+RIGHTS = 'service_prefix "" write, node_prefix "" read and agent_prefix "" read'
+
+# What a 500 says when the cluster, and not the request, is the trouble.
+CLUSTER_TROUBLE = (
+    "leader",
+    "no known consul servers",
+    "no path to datacenter",
+    "rpc error",
+    "timeout",
+    "eof",
+)
+
+
+class NotFound(Refused):
+    """Consul does not know the service or check that was named."""
+
+
+def from_answer(address: ConsulAddress, request: str, status: int, body: str) -> CatalogError:
+    """The error for an HTTP status of 300 or more; `request` is "METHOD /path"."""
+    text = " ".join(body.split())[:200] or "no explanation"
+    said = f"Consul at {address} answered {request} with {status} ({text})"
+    lowered = text.lower()
+    if status in (401, 403) or "permission denied" in lowered or "acl not found" in lowered:
+        return Refused(f"{said}: the token lacks a right; give it {RIGHTS}")
+    if "unknown service" in lowered or "unknown check" in lowered:
+        return NotFound(f"{said}: it is not registered there")
+    kind, remedy = _verdict(status, lowered)
+    return kind(f"{said}: {remedy}")
+
+
+def _verdict(status: int, text: str) -> tuple[type[CatalogError], str]:
+    """Whether another try may help, and what to do, for what is neither a right nor a name."""
+    if status == 400:
+        return Refused, "change the definition accordingly"
+    if status == 429:
+        return Unavailable, "too many requests; raise the agent's limits"
+    if status == 500 and not any(trouble in text for trouble in CLUSTER_TROUBLE):
+        return Refused, "change the definition or the agent's configuration accordingly"
+    if status >= 500:
+        return (
+            Unavailable,
+            "the cluster cannot serve now; look for its leader with `consul operator raft list-peers`",
+        )
+    return Refused, "that is not how Consul's API answers; check the URL"
+
+
+def from_nonsense(address: ConsulAddress, request: str) -> CatalogError:
+    """The error for an answer that is not what Consul's API gives."""
+    return Unavailable(
+        f"what answers {request} at {address} is not Consul's API; check the URL and who listens there"
+    )
+
+
+def from_exception(
+    address: ConsulAddress, request: str, seconds: float, error: aiohttp.ClientError | OSError
+) -> CatalogError:
+    """The error for a request that got no answer within `seconds` or whose connection failed."""
+    at = f"Consul at {address}"
+    if isinstance(error, TimeoutError):
+        return Unavailable(
+            f"{at} did not answer {request} within {seconds:.0f} s: is it overloaded or cut off?"
+        )
+    if isinstance(
+        error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError
+    ):
+        return Unavailable(
+            f"{at} cannot be reached over TLS ({_reason(error)}); check CONSUL_CACERT and CONSUL_CLIENT_CERT"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Unavailable(f"{at} cannot be reached ({_reason(error)}): {_remedy(address, error.errno)}")
+    return Unavailable(
+        f"{at} broke off {request} ({_reason(error)}): did its agent end, or have over "
+        "http_max_conns_per_client (200) connections from here?"
+    )
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    """The cause in a few words: the system's own where there is one."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _remedy(address: ConsulAddress, number: int | None) -> str:
+    if address.socket and number == errno.EACCES:
+        return "let this user read and write the socket"
+    if address.socket:
+        return "is the Consul agent running, with this socket among its addresses?"
+    return "is the Consul agent running there?"

@@ -1,0 +1,238 @@
+"""The pure translation between the model and the JSON of Consul's HTTP API.
+
+What comes back must equal what was sent, or the bridge's plan never gets
+empty. Consul 1.8 keeps nearly all of a service definition as it was. It adds
+`lan_ipv4`, `wan_ipv4` (and `_ipv6`) to the tagged addresses and reports them
+as a map without order, so that an `Instance` must hold:
+
+- `addresses` sorted by `Address.key`, at most one for each key, with Docker's
+  short network id (12 characters);
+- `weights.passing` of at least 1 (Consul refuses 0);
+- `health.output` of at most 4096 bytes (Consul cuts what is longer).
+
+API: /v1/agent/service/register, /v1/agent/services, /v1/agent/checks,
+/v1/health/service/:service, /v1/catalog/nodes, /v1/agent/self.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from registrator.model import (
+    Address,
+    Check,
+    CheckResult,
+    Entry,
+    Health,
+    Instance,
+    Node,
+    Weights,
+    health_check_id,
+)
+
+JSON = Mapping[str, Any]
+
+# `Address.key`; the id is "" for the node's own address. Docker's ids are hexadecimal, a Swarm's base 36.
+ADDRESS_KEY = re.compile(r"(?P<network>.*)/(?P<id>[0-9a-z]{12}|)/ipv[46]", re.DOTALL)
+
+
+# To Consul ------------------------------------------------------------------
+
+
+def definition(instance: Instance) -> dict[str, Any]:
+    """The body of PUT /v1/agent/service/register: service and checks in one document."""
+    return {
+        "ID": instance.id,
+        "Name": instance.service,
+        "Address": instance.address,
+        "Port": instance.port,
+        "Tags": list(instance.tags),
+        "Meta": dict(instance.meta),
+        "TaggedAddresses": {
+            address.key: {"Address": address.ip, "Port": address.port} for address in instance.addresses
+        },
+        "Weights": {"Passing": instance.weights.passing, "Warning": instance.weights.warning},
+        "EnableTagOverride": instance.enable_tag_override,
+        "Checks": [check_definition(check, instance) for check in instance.checks],
+    }
+
+
+def check_definition(check: Check, instance: Instance) -> dict[str, Any]:
+    """One check of the definition; the agent's own TTL check starts with the instance's health."""
+    status = check.status
+    if instance.health is not None and check.id == health_check_id(instance.id):
+        status = instance.health.status
+    common = {"CheckID": check.id, "Name": check.name, "Status": status}
+    return common | _KINDS[check.kind](check) | _thresholds(check)
+
+
+def duration(seconds: float) -> str:
+    """A duration as Go parses it: "10s", or milliseconds where it is no whole number."""
+    return f"{seconds:.0f}s" if seconds == round(seconds) else f"{seconds * 1000:.0f}ms"
+
+
+def _thresholds(check: Check) -> dict[str, Any]:
+    """The fields that any kind may have, without those left at Consul's default."""
+    fields = {
+        "SuccessBeforePassing": check.success_before_passing,
+        "FailuresBeforeCritical": check.failures_before_critical,
+        "DeregisterCriticalServiceAfter": check.deregister_after and duration(check.deregister_after),
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _probed(check: Check) -> dict[str, Any]:
+    """The fields of every check that Consul runs itself."""
+    timing = {"Interval": duration(check.interval)}
+    return timing | ({"Timeout": duration(check.timeout)} if check.timeout else {})
+
+
+def _http(check: Check) -> dict[str, Any]:
+    return _probed(check) | {
+        "HTTP": check.target,
+        "Method": check.method,
+        "Header": {name: list(values) for name, values in check.header},
+        "Body": check.body,
+        "TLSSkipVerify": check.tls_skip_verify,
+    }
+
+
+def _tcp(check: Check) -> dict[str, Any]:
+    return _probed(check) | {"TCP": check.target}
+
+
+def _grpc(check: Check) -> dict[str, Any]:
+    return _probed(check) | {
+        "GRPC": check.target,
+        "GRPCUseTLS": check.grpc_use_tls,
+        "TLSSkipVerify": check.tls_skip_verify,
+    }
+
+
+def _docker(check: Check) -> dict[str, Any]:
+    return _probed(check) | {
+        "DockerContainerID": check.target,
+        "Shell": check.shell,
+        "Args": list(check.args),
+    }
+
+
+def _script(check: Check) -> dict[str, Any]:
+    return _probed(check) | {"Args": list(check.args)}
+
+
+def _ttl(check: Check) -> dict[str, Any]:
+    return {"TTL": duration(check.ttl)}
+
+
+_KINDS = {
+    "http": _http,
+    "tcp": _tcp,
+    "grpc": _grpc,
+    "docker": _docker,
+    "script": _script,
+    "ttl": _ttl,
+}
+
+
+# From Consul ----------------------------------------------------------------
+
+
+def instance(service: JSON, health: Health | None = None) -> Instance:
+    """A service as /v1/agent/services or /v1/health/service reports it; its checks are reported elsewhere."""
+    weights = service.get("Weights") or {}
+    return Instance(
+        id=service["ID"],
+        service=service["Service"],
+        address=service.get("Address") or "",
+        port=service.get("Port") or 0,
+        tags=tuple(service.get("Tags") or ()),
+        meta=service.get("Meta") or {},
+        addresses=addresses(service.get("TaggedAddresses") or {}),
+        weights=Weights(weights.get("Passing", 1), weights.get("Warning", 1)),
+        health=health,
+        enable_tag_override=bool(service.get("EnableTagOverride")),
+    )
+
+
+def addresses(tagged: JSON) -> tuple[Address, ...]:
+    """The addresses among a service's tagged addresses, in the model's order; other keys are ignored."""
+    found = [
+        Address(match["network"], match["id"], value["Address"], value.get("Port") or 0)
+        for key, value in tagged.items()
+        if (match := ADDRESS_KEY.fullmatch(key))
+    ]
+    return tuple(sorted(found, key=lambda address: address.key))
+
+
+def health_of(instance_id: str, checks: Mapping[str, JSON]) -> Health | None:
+    """What the agent last reported of an instance, from its own TTL check among `checks` (by id)."""
+    check = checks.get(health_check_id(instance_id))
+    return None if check is None else Health(check["Status"], check.get("Output") or "")
+
+
+def node(document: JSON) -> Node:
+    """A node as /v1/catalog/nodes and the "Node" of /v1/health/service report it."""
+    return Node(
+        name=document["Node"],
+        address=document["Address"],
+        datacenter=document.get("Datacenter") or "",
+        id=document.get("ID") or "",
+        meta=document.get("Meta") or {},
+        tagged_addresses=document.get("TaggedAddresses") or {},
+    )
+
+
+def own_node(document: JSON) -> Node:
+    """The agent's own node from /v1/agent/self."""
+    config, member = document["Config"], document["Member"]
+    return Node(
+        name=config["NodeName"],
+        address=member["Addr"],
+        datacenter=config["Datacenter"],
+        id=config.get("NodeID") or "",
+        meta=document.get("Meta") or {},
+        tagged_addresses=document.get("DebugConfig", {}).get("TaggedAddresses") or {},
+    )
+
+
+def check_result(check: JSON) -> CheckResult:
+    """A check as /v1/health/service reports it."""
+    return CheckResult(
+        id=check["CheckID"],
+        name=check.get("Name") or "",
+        status=check["Status"],
+        output=check.get("Output") or "",
+        notes=check.get("Notes") or "",
+        service_id=check.get("ServiceID") or "",
+        service=check.get("ServiceName") or "",
+        kind=check.get("Type") or "",
+    )
+
+
+def entry(item: JSON) -> Entry:
+    """One element of /v1/health/service/:service; health is told by its checks alone."""
+    return Entry(
+        node=node(item["Node"]),
+        instance=instance(item["Service"]),
+        checks=tuple(check_result(check) for check in item.get("Checks") or ()),
+    )
+
+
+def named(item: tuple[str, list[str] | None]) -> tuple[str, tuple[str, ...]]:
+    """One pair of /v1/catalog/services: the lower-cased name and its tags, sorted."""
+    name, tags = item
+    return name.lower(), tuple(sorted(tags or ()))
+
+
+def names(pairs: list[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Tags by name; services whose names differ in case alone are one, as in DNS."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        merged: dict[str, set[str]] = {}
+        for name, tags in pairs:
+            merged.setdefault(name, set()).update(tags)
+        found = {name: tuple(sorted(tags)) for name, tags in merged.items()}
+    return found
