@@ -1,0 +1,12 @@
+"""The front: names into answers, over DNS and HTTP.
+
+A query passes through these, each of which can be read alone:
+
+    wire       octets -> Query, and Answer -> octets
+    names      the name asked -> what is meant (pure)
+    reach      an instance and who asks -> the address to give (pure)
+    answers    what is meant + the catalog's snapshot -> records (pure)
+    resolver   the above in a row, for one packet
+    dns        sockets: binds them and owns the UDP and TCP servers (udp, tcp)
+    linklocal  one address for every container of the node
+"""

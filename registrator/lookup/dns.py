@@ -1,0 +1,120 @@
+"""The DNS server: binds its addresses, each for UDP and TCP, and owns what answers there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Sequence
+
+from registrator.lookup.resolver import Resolver
+from registrator.lookup.tcp import BACKLOG, TcpServer
+from registrator.lookup.udp import UdpServer
+from registrator.settings import Listen
+
+log = logging.getLogger(__name__)
+
+EPHEMERAL_TRIES = 16  # how often port 0 may find its port taken for the other transport
+
+
+class DnsBindError(Exception):
+    """An address cannot be listened on; `str()` is one line to act on."""
+
+
+class DnsServer:
+    """DNS on every address given, over UDP and TCP.
+
+    An IPv6 address serves IPv6 alone, "::" too. Port 0 takes a free port, the
+    same for both transports.
+    """
+
+    def __init__(self, resolver: Resolver, listens: Sequence[Listen]) -> None:
+        self._resolver = resolver
+        self._listens = tuple(listens)
+        self._servers: list[UdpServer | TcpServer] = []
+        self.addresses: list[Listen] = []
+
+    async def start(self) -> None:
+        """Bind all addresses, then answer on them. Raises DnsBindError, and then holds none."""
+        pairs: list[tuple[socket.socket, socket.socket]] = []
+        try:
+            pairs.extend(_bind_pair(listen) for listen in self._listens)
+        except DnsBindError:
+            for sock in (sock for pair in pairs for sock in pair):
+                sock.close()
+            raise
+        for udp, tcp in pairs:
+            host, port = udp.getsockname()[:2]
+            self.addresses.append(Listen(host, port))
+            await self._serve(udp, tcp)
+
+    async def close(self) -> None:
+        """Stop answering and give the addresses back."""
+        for server in self._servers:
+            await server.close()
+        self._servers.clear()
+        self.addresses.clear()
+
+    async def _serve(self, udp: socket.socket, tcp: socket.socket) -> None:
+        udp_server, tcp_server = UdpServer(self._resolver, udp), TcpServer(self._resolver, tcp)
+        self._servers += udp_server, tcp_server
+        udp_server.start()
+        await tcp_server.start()
+        log.info("DNS is answered on %s (UDP and TCP)", self.addresses[-1])
+
+
+def _bind_pair(listen: Listen) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on the same address and port. Raises DnsBindError."""
+    for attempt in range(EPHEMERAL_TRIES):
+        udp = _bind(listen, socket.SOCK_DGRAM)
+        try:
+            return udp, _bind(Listen(listen.host, udp.getsockname()[1]), socket.SOCK_STREAM)
+        except DnsBindError:
+            udp.close()
+            if listen.port or attempt == EPHEMERAL_TRIES - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _bind(listen: Listen, kind: socket.SocketKind) -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET, kind)
+    except OSError as error:
+        raise DnsBindError(_explain(listen, kind, error)) from error
+    try:
+        sock.settimeout(0)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listen.host, listen.port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)  # binding alone does not show that another one listens there
+    except OSError as error:
+        sock.close()
+        raise DnsBindError(_explain(listen, kind, error)) from error
+    return sock
+
+
+def _explain(listen: Listen, kind: socket.SocketKind, error: OSError) -> str:
+    """One line that says what failed, where, why it may be so and what to do."""
+    tcp = kind == socket.SOCK_STREAM
+    what = f"cannot answer DNS on {listen} ({'TCP' if tcp else 'UDP'})"
+    match error.errno:
+        case errno.EADDRINUSE:
+            show = f"ss -{'t' if tcp else 'u'}lnp 'sport = :{listen.port}'"
+            return (
+                f"{what}: another program has that port (often systemd-resolved, dnsmasq, unbound or another "
+                f"registrator; `{show}` tells which); stop it, or give another address with --dns"
+            )
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"{what}: ports below 1024 need the capability CAP_NET_BIND_SERVICE; "
+                "run with it, or give a higher port with --dns"
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"{what}: no interface here has that address; give one that `ip addr` shows, with --dns"
+        case errno.EAFNOSUPPORT:
+            return f"{what}: this host has no IPv6; give an IPv4 address with --dns"
+    return f"{what}: {error.strerror or os.strerror(error.errno or 0)}; give another address with --dns"

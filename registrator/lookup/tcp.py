@@ -1,0 +1,108 @@
+"""DNS over TCP (RFC 7766): length-prefixed messages, several on one connection.
+
+A connection that sends no whole message within IDLE seconds is closed, so a
+half-sent one cannot hold a place. There are at most MAX_CONNECTIONS, and
+MAX_PER_CLIENT of one address: beyond that the one that has been idle longest
+makes room, or the newcomer is refused where all of them are at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+
+from registrator.lookup.resolver import TCP, Resolver
+
+IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
+MAX_CONNECTIONS = 256
+MAX_PER_CLIENT = 16
+BACKLOG = 128
+READ_AHEAD = 4096  # octets a connection may have waiting before it is no longer read
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """A client's connection; `idle` while no whole query of its is being answered."""
+
+    source: str
+    task: asyncio.Task[None]
+    transport: asyncio.WriteTransport
+    idle: bool = True
+
+
+class TcpServer:
+    """Answers DNS queries on a bound TCP socket, which it owns from then on."""
+
+    def __init__(self, resolver: Resolver, sock: socket.socket) -> None:
+        self._resolver = resolver
+        self._socket = sock
+        self._server: asyncio.Server | None = None
+        self._connections: dict[_Connection, None] = {}  # the longest unheard of first
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        self._server = await asyncio.start_server(
+            self._serve, sock=self._socket, limit=READ_AHEAD, backlog=BACKLOG
+        )
+
+    async def close(self) -> None:
+        """Stop accepting, and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()
+        tasks = [connection.task for connection in self._connections]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer, task = writer.get_extra_info("peername"), asyncio.current_task()
+        source = peer[0].partition("%")[0] if peer else ""
+        if not source or task is None or not self._make_room(source):
+            writer.transport.abort()
+            return
+        connection = _Connection(source, task, writer.transport)
+        self._connections[connection] = None
+        writer.transport.set_write_buffer_limits(0)  # so that drain() means "all is sent"
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                await self._converse(connection, reader, writer)
+        finally:
+            self._connections.pop(connection, None)
+            writer.transport.abort()
+
+    async def _converse(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer one message after the other until the client ends, is silent, or sends no query."""
+        while True:
+            async with asyncio.timeout(IDLE):
+                length = int.from_bytes(await reader.readexactly(2), "big")
+                packet = await reader.readexactly(length)
+            connection.idle = False
+            reply = await self._resolver.resolve(packet, connection.source, TCP)
+            if reply is None:
+                return
+            async with asyncio.timeout(IDLE):
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+                await writer.drain()
+            connection.idle = True
+            self._connections.pop(connection, None)
+            self._connections[connection] = None
+            await asyncio.sleep(0)  # a client with many queries under way takes turns with the others
+
+    def _make_room(self, source: str) -> bool:
+        """Whether a connection from this address may come in; ends an idle one where it must."""
+        crowd = [connection for connection in self._connections if connection.source == source]
+        if len(crowd) < MAX_PER_CLIENT:
+            crowd = list(self._connections)
+            if len(crowd) < MAX_CONNECTIONS:
+                return True
+        oldest = next((connection for connection in crowd if connection.idle), None)
+        if oldest is None:
+            return False
+        del self._connections[oldest]
+        oldest.transport.abort()
+        return True

@@ -1,0 +1,232 @@
+"""DNS messages (RFC 1035): octets to queries, answers to octets.
+
+The header is judged first, from its twelve octets alone: what is not one plain
+question never reaches a parser, so a packet of a thousand questions or of
+looping names costs nothing. The question is then read by hand (it holds no
+pointer, or it is refused); dnslib reads only what is unusual, an additional
+record other than a plain OPT. Replies are written here and not by dnslib: a
+record costs a fifth of the time, and dnslib's compression writes pointers past
+octet 16383, which no pointer can hold.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+import dnslib
+from dnslib.label import DNSBuffer
+
+from registrator.lookup.answers import Answer
+from registrator.lookup.records import MAX_LABEL, MAX_NAME, Name, Rcode, Record, Type
+
+HEADER = struct.Struct("!HHHHHH")
+RECORD = struct.Struct("!HHIH")  # type, class, TTL, length of data
+OPT = struct.Struct("!BHHBBHH")  # root, type, size, upper RCODE, version, flags, length of options
+
+QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
+OPCODE = 0x7800
+DNSSEC_OK = 0x8000
+IN, ANY_CLASS = 1, 255
+
+PLAIN_UDP = 512  # octets without EDNS (RFC 1035, 4.2.1)
+MAX_UDP = 4096  # the largest UDP reply, however large a size the asker offers
+OWN_UDP = 1232  # what our OPT offers: fits every path without fragments
+MAX_TCP = 65535
+SMALLEST_ANSWER = 16  # octets: a pointer, the record's head, an IPv4 address
+LAST_POINTER = 0x3FFF
+
+
+class Malformed(ValueError):
+    """The packet is not a query that can be understood (FORMERR)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edns:
+    """The asker's OPT record: its version, the UDP size it takes and its DO flag (RFC 6891)."""
+
+    version: int
+    size: int
+    dnssec_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as it came; `question` is the section's octets, name in the asker's own case."""
+
+    id: int
+    flags: int
+    name: Name
+    qtype: int
+    qclass: int
+    question: bytes
+    edns: Edns | None
+
+    @property
+    def udp_size(self) -> int:
+        """Octets that a UDP reply may have."""
+        return min(max(self.edns.size, PLAIN_UDP), MAX_UDP) if self.edns else PLAIN_UDP
+
+
+# Reading ------------------------------------------------------------------
+
+
+def screen(packet: bytes) -> Rcode | None:
+    """Judge a packet by its header: NOERROR to go on, another code to refuse it, None to drop it.
+
+    Responses and what is too short to hold a header are dropped in silence:
+    an answer to them could start an endless exchange of errors.
+    """
+    if len(packet) < HEADER.size:
+        return None
+    _, flags, questions, answers, authority, additional = HEADER.unpack_from(packet)
+    if flags & QR:
+        return None
+    if flags & OPCODE:
+        return Rcode.NOTIMP
+    if questions != 1 or answers or authority or additional > 1:
+        return Rcode.FORMERR
+    return Rcode.NOERROR
+
+
+def parse(packet: bytes) -> Query:
+    """Read a packet that `screen` let pass. Raises Malformed."""
+    ident, flags, _, _, _, additional = HEADER.unpack_from(packet)
+    name, end = _question_name(packet)
+    try:
+        qtype, qclass = struct.unpack_from("!HH", packet, end)
+    except struct.error:
+        raise Malformed("the question ends early") from None
+    end += 4
+    edns = _edns(packet, end) if additional else None
+    return Query(ident, flags, name, qtype, qclass, packet[HEADER.size : end], edns)
+
+
+def _question_name(packet: bytes) -> tuple[Name, int]:
+    """The labels of the question's name, and the offset behind it."""
+    labels: list[bytes] = []
+    at = HEADER.size
+    while at < len(packet):
+        length = packet[at]
+        at += 1
+        if not length:
+            return tuple(labels), at
+        if length > MAX_LABEL:
+            raise Malformed("a pointer or an unknown label type in the question")
+        if at + length - HEADER.size >= MAX_NAME:
+            raise Malformed("a name of more than 255 octets")
+        labels.append(packet[at : at + length])
+        at += length
+    raise Malformed("the name ends early")
+
+
+def _edns(packet: bytes, at: int) -> Edns | None:
+    """The OPT record at the packet's end; a record of another type is not ours to judge."""
+    if len(packet) < at + OPT.size or packet[at : at + 3] != b"\0\0\x29":
+        _check_unusual(packet, at)
+        return None
+    _, _, size, _, version, flags, length = OPT.unpack_from(packet, at)
+    if at + OPT.size + length > len(packet):
+        raise Malformed("the EDNS options end early")
+    return Edns(version, size, bool(flags & DNSSEC_OK))
+
+
+def _check_unusual(packet: bytes, at: int) -> None:
+    """Check, by dnslib, an additional record that is not a plain OPT. Raises Malformed."""
+    buffer = DNSBuffer(packet)
+    buffer.offset = at
+    try:
+        record = dnslib.RR.parse(buffer)
+    except Exception as error:  # dnslib lets errors of many kinds out
+        raise Malformed("the additional record makes no sense") from error
+    if record.rtype == Type.OPT:
+        raise Malformed("an OPT record with a name")
+
+
+# Writing ------------------------------------------------------------------
+
+
+def bare(packet: bytes, rcode: Rcode) -> bytes:
+    """A reply of a header alone, made from the packet's first four octets."""
+    ident, flags = struct.unpack_from("!HH", packet)
+    return HEADER.pack(ident, QR | flags & (OPCODE | RD) | rcode, 0, 0, 0, 0)
+
+
+def render(query: Query, answer: Answer, size: int, most: int | None = None) -> bytes:
+    """The reply in at most `size` octets and, where `most` is given, with at most so many answers.
+
+    What does not fit is left out: first additional records that are no
+    answer's target, then answers, each with its target's addresses. Answers
+    left out set TC.
+    """
+    total = len(answer.answers)
+    keep = min(total, size // SMALLEST_ANSWER, total if most is None else most)
+    if keep == total:
+        packet = _pack(query, answer, truncated=False)
+        if len(packet) <= size:
+            return packet
+    while True:
+        packet = _pack(query, _cut(answer, keep), truncated=keep < total)
+        excess = len(packet) - size
+        if excess <= 0 or not keep:
+            return packet
+        keep -= max(1, excess * keep // len(packet))
+
+
+def _cut(answer: Answer, keep: int) -> Answer:
+    """The first answers and the additional records that they point at."""
+    answers = answer.answers[:keep]
+    targets = {record.target for record in answers}
+    additional = tuple(record for record in answer.additional if record.name in targets)
+    return replace(answer, answers=answers, authority=(), additional=additional)
+
+
+def _pack(query: Query, answer: Answer, *, truncated: bool) -> bytes:
+    flags = QR | query.flags & (RD | CD) | answer.rcode & 0xF
+    flags |= (AA if answer.authoritative else 0) | (TC if truncated else 0)
+    counts = len(answer.answers), len(answer.authority), len(answer.additional) + bool(query.edns)
+    packer = _Packer(HEADER.pack(query.id, flags, 1, *counts), query)
+    for section in (answer.answers, answer.authority, answer.additional):
+        for record in section:
+            packer.record(record)
+    if query.edns:
+        dnssec_ok = DNSSEC_OK if query.edns.dnssec_ok else 0
+        packer.data += OPT.pack(0, Type.OPT, OWN_UDP, answer.rcode >> 4, 0, dnssec_ok, 0)
+    return bytes(packer.data)
+
+
+class _Packer:
+    """A message being written; remembers where names stand, to point at them (RFC 1035, 4.1.4)."""
+
+    def __init__(self, header: bytes, query: Query) -> None:
+        self.data = bytearray(header + query.question)
+        self._offsets: dict[Name, int] = {}
+        at = HEADER.size
+        for index, label in enumerate(query.name):
+            self._offsets[query.name[index:]] = at
+            at += 1 + len(label)
+
+    def record(self, record: Record) -> None:
+        self._name(record.name)
+        data, target = record.data, record.target
+        self.data += RECORD.pack(record.type, IN, record.ttl, len(data))
+        self.data += data
+        if target is not None:
+            start = len(self.data) - len(data)
+            self._name(target, compress=record.type != Type.SRV)  # RFC 2782: not in SRV
+            struct.pack_into("!H", self.data, start - 2, len(self.data) - start)
+
+    def _name(self, name: Name, *, compress: bool = True) -> None:
+        data, offsets = self.data, self._offsets
+        for index, label in enumerate(name):
+            rest = name[index:]
+            at = offsets.get(rest)
+            if at is None:
+                if len(data) <= LAST_POINTER:
+                    offsets[rest] = len(data)
+            elif compress:
+                data += struct.pack("!H", 0xC000 | at)
+                return
+            data.append(len(label))
+            data += label
+        data.append(0)
