@@ -157,6 +157,11 @@ class Address:
     ip: str
     port: int
 
+    @property
+    def key(self) -> str:
+        """Its key among Consul's TaggedAddresses: "<network>/<network id>/ipv4" or "…/ipv6"."""
+        return f"{self.network}/{self.network_id}/{'ipv6' if ':' in self.ip else 'ipv4'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -111,9 +111,11 @@ def instances(container: Container, host: Host, policy: Policy, peer: Container 
             continue
         for instance in _of_port(subject, port, problems, several=len(ports) > 1):
             if instance.id in found:
-                remedy = "give each port its own SERVICE_<port>_ID or drop SERVICE_ID"
+                remedy = "give each port an id of its own"
                 problems.append(
-                    Problem("SERVICE_ID", f"{instance.id!r} is used twice, the second is left out", remedy)
+                    Problem(
+                        "SERVICE_<port>_ID", f"{instance.id!r} is used twice, the second is left out", remedy
+                    )
                 )
                 continue
             found[instance.id] = instance
@@ -156,6 +158,8 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
     problems += refused
     if subject.policy.explicit and not wishes.names:
         return []
+    if several and wishes.id and not wishes.own_id:
+        wishes = replace(wishes, id=f"{wishes.id}:{_port_id(port)}")
     base = _unnamed(subject, port, wishes, problems)
     if base is None:
         if wishes.names:
@@ -291,8 +295,11 @@ def _with_suffix(name: str, port: Port) -> str:
 
 def _instance_id(host: Host, container: Container, port: Port) -> str:
     """`<host>:<container name>:<port>[:udp]`, as gliderlabs/registrator writes it."""
-    suffix = "" if port.protocol == "tcp" else f":{port.protocol}"
-    return f"{host.name}:{container.name}:{port.number}{suffix}"
+    return f"{host.name}:{container.name}:{_port_id(port)}"
+
+
+def _port_id(port: Port) -> str:
+    return str(port.number) if port.protocol == "tcp" else f"{port.number}:{port.protocol}"
 
 
 def _digest(checks: Iterable[Check]) -> str:

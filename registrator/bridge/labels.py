@@ -86,6 +86,7 @@ class Wishes:
     names: tuple[str, ...] = ()  # empty: the default name
     own_name: bool = False  # named by the port's own key: no port suffix
     id: str = ""
+    own_id: bool = False  # the id is the port's own: no port suffix
     tags: tuple[str, ...] = ()
     ip: str = ""
     weights: Weights = EQUAL
@@ -137,6 +138,7 @@ def parse_wishes(keys: Keys, port: int, protocol: str) -> tuple[Wishes, list[Pro
         names=_names(at.get("name", ""), problems),
         own_name=bool(own_name),
         id=at.get("id", "").strip(),
+        own_id=bool(keys.of_port(port, protocol, "id").strip()),
         tags=split_tags(at.get("tags", "")),
         ip=at.get("ip", "").strip(),
         weights=Weights(_weight(at, "weight_passing", problems), _weight(at, "weight_warning", problems)),

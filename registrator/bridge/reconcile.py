@@ -272,18 +272,31 @@ class Reconciler:
     def _plan(self, container_id: str) -> Plan:
         """What has to be written for a container, by all that is known of it."""
         desired = () if container_id in self._drains else self._desired.get(container_id, ())
-        return plan(
-            (i for i in desired if not self._is_anothers(i, container_id)), self._holdings.of(container_id)
-        )
+        free = (i for i in desired if self._rival(i.id, container_id) is None)
+        return plan(free, self._holdings.of(container_id))
 
-    def _is_anothers(self, instance: Instance, container_id: str) -> bool:
-        """Whether another running container wants, and holds, the same id."""
-        holder = self._holdings.holder(instance.id)
+    def _rival(self, instance_id: str, container_id: str) -> Container | None:
+        """The other running container that wants, and holds, the same id."""
+        holder = self._holdings.holder(instance_id)
         if holder is None or holder == container_id:
-            return False
-        return any(instance.id == other.id for other in self._desired.get(holder, ()))
+            return None
+        wants = any(instance_id == other.id for other in self._desired.get(holder, ()))
+        return self._containers.get(holder) if wants else None
+
+    def _note_rivals(self, container_id: str) -> None:
+        """Say that an id is taken, and remember who waits for it."""
+        for instance in self._desired.get(container_id, ()):
+            rival = self._rival(instance.id, container_id)
+            if rival is not None and container_id not in self._rivals:
+                self._rivals.add(container_id)
+                name = self._containers[container_id].name
+                taken = (
+                    f"its id {instance.id} is held by container {rival.name}; give each its own SERVICE_ID"
+                )
+                log.warning("container %s: %s", name, taken)
 
     async def _apply(self, container_id: str) -> None:
+        self._note_rivals(container_id)
         todo = self._plan(container_id)
         for instance in todo.register:
             await self._register(instance)

@@ -1,0 +1,142 @@
+"""The only wiring: builds the rooms, runs them together, stops them within two seconds.
+
+engine -> Reconciler -> Registry ] one catalog, embedded or Consul
+                        Directory ] -> Resolver -> DNS
+                                    -> HttpFront -> HTTP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from registrator import __version__
+from registrator.bridge.instances import Host, Policy
+from registrator.bridge.reconcile import Reconciler
+from registrator.catalog import Directory, Registry
+from registrator.catalog.embedded import EmbeddedCatalog
+from registrator.engine import DockerEngine
+from registrator.host import host, node
+from registrator.lookup.dns import DnsServer, Resolver
+from registrator.lookup.http import HttpFront
+from registrator.lookup.http_server import HttpServer
+from registrator.lookup.linklocal import LinkLocal
+from registrator.model import Engine, Failure
+from registrator.settings import Listen, Settings
+from registrator.stats import Stats
+
+log = logging.getLogger(__name__)
+
+DNS_PORT = 53
+WITHDRAWAL = 1.5  # seconds that a farewell may take
+
+
+class Catalog(Registry, Directory, Protocol):
+    """Both sides of a catalog."""
+
+
+async def run(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises `Failure` or `SettingError` for what makes a start pointless (an
+    address that cannot be bound); what may come back is waited for instead.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    stats = Stats()
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(DockerEngine(settings.docker, stats=stats))
+        catalog = await stack.enter_async_context(_catalog(settings, stats))
+        reconciler = Reconciler(
+            engine,
+            catalog,
+            lambda: _identify(engine, catalog, settings),
+            Policy(internal=settings.internal, explicit=settings.explicit),
+            stats,
+            settings.resync,
+        )
+        await _open_front(stack, settings, catalog, reconciler, stats)
+        log.info("registrator %s: %s", __version__, _what(settings))
+        await _until(stop, catalog, reconciler)
+        if settings.deregister_on_exit:
+            await _withdraw(reconciler)
+    log.info("stopped")
+
+
+def _catalog(settings: Settings, stats: Stats) -> Catalog:
+    if settings.consul is None:
+        return EmbeddedCatalog(stats)
+    from registrator.catalog.consul import ConsulCatalog  # noqa: PLC0415 - its imports cost only who uses it
+
+    return ConsulCatalog(settings.consul, stats)
+
+
+async def _identify(engine: DockerEngine, catalog: Catalog, settings: Settings) -> Host:
+    """Ask the engine who it is; the embedded catalog's only node is that one."""
+    facts: Engine = await engine.info()
+    known = host(facts, settings)
+    if not known.ips:
+        log.warning(
+            "this node has no address that others reach; give one by --ip, or published ports stay out"
+        )
+    if isinstance(catalog, EmbeddedCatalog):
+        catalog.identify(node(facts, known))
+    return known
+
+
+async def _open_front(
+    stack: AsyncExitStack, settings: Settings, catalog: Catalog, reconciler: Reconciler, stats: Stats
+) -> None:
+    """Bind what was asked for; what is opened is closed by the stack."""
+    listens = list(settings.dns)
+    if settings.dns_link_local:
+        stack.enter_context(LinkLocal(settings.dns_link_local))
+        listens.append(Listen(settings.dns_link_local, DNS_PORT))
+    resolver = Resolver(catalog, domain=settings.domain, view_of=reconciler.views.of, stats=stats)
+    dns = DnsServer(resolver, listens)
+    await dns.start()
+    stack.push_async_callback(dns.close)
+    front = HttpFront(catalog, stats=stats, view_of=reconciler.views.of, domain=settings.domain)
+    http = HttpServer(front, settings.http)
+    await http.start()
+    stack.push_async_callback(http.close)
+
+
+async def _until(stop: asyncio.Event, catalog: Catalog, reconciler: Reconciler) -> None:
+    """Keep catalog and loop going until `stop` is set; an end that nobody asked for is an error."""
+    stopping = asyncio.create_task(stop.wait())
+    work = [asyncio.create_task(catalog.run()), asyncio.create_task(reconciler.run())]
+    try:
+        await asyncio.wait([stopping, *work], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (stopping, *work):
+            task.cancel()
+        results = await asyncio.gather(stopping, *work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _withdraw(reconciler: Reconciler) -> None:
+    try:
+        async with asyncio.timeout(WITHDRAWAL):
+            await reconciler.withdraw()
+    except (Failure, TimeoutError) as error:
+        log.warning(
+            "some services stay in the catalog (%s); they go when an agent of this node runs again", error
+        )
+
+
+def _what(settings: Settings) -> str:
+    """What this agent does, for the first line of its log."""
+    catalog = f"Consul at {settings.consul}" if settings.consul else "an embedded catalog"
+    dns = [str(listen) for listen in settings.dns]
+    if settings.dns_link_local:
+        dns.append(str(Listen(settings.dns_link_local, DNS_PORT)))
+    http = [str(listen) for listen in settings.http]
+    return f"{catalog}, DNS on {', '.join(dns) or 'off'}, HTTP on {', '.join(http) or 'off'}"

@@ -1,0 +1,185 @@
+"""The command line: options -> Settings -> agent.run().
+
+Every error is one line on standard error: exit 2 for a command that makes no
+sense, 1 for one that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from registrator import __version__
+from registrator.logs import set_up
+from registrator.model import Failure
+from registrator.settings import (
+    SettingError,
+    Settings,
+    parse_consul,
+    parse_domain,
+    parse_ip,
+    parse_ips,
+    parse_listens,
+)
+
+USAGE, FAILURE = 2, 1
+
+
+def option(name: str, *declarations: str, **attributes: Any) -> Any:  # noqa: ANN401 - click's own types
+    """A click option that is also an environment variable: --dns is REGISTRATOR_DNS."""
+    variable = "REGISTRATOR_" + name.removeprefix("--").upper().replace("-", "_")
+    return click.option(name, *declarations, envvar=variable, show_envvar=True, **attributes)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", prog_name="registrator")
+def cli() -> None:
+    """Service discovery for containers: found by name over DNS and HTTP, with Consul or without."""
+
+
+@cli.command()
+@option(
+    "--docker",
+    metavar="URL",
+    default="",
+    help="The engine.  [default: DOCKER_HOST, else the standard socket]",
+)
+@option(
+    "--consul",
+    metavar="URL",
+    default="",
+    help="Register with this Consul agent: http://, https:// or unix://, or env for CONSUL_HTTP_ADDR."
+    "  [default: none, an embedded catalog]",
+)
+@option("--consul-token-file", metavar="FILE", default="", help="A file with the ACL token.")
+@option(
+    "--dns",
+    metavar="ADDR:PORT",
+    multiple=True,
+    default=("127.0.0.1:8053",),
+    show_default=True,
+    help="Answer DNS here, UDP and TCP; repeatable; off.",
+)
+@option(
+    "--dns-link-local",
+    metavar="ADDR",
+    default="",
+    help="Put ADDR (say 169.254.53.53) on the node's loopback and answer DNS there on port 53, "
+    "for containers with `dns: [ADDR]`; needs CAP_NET_ADMIN and the host's network.",
+)
+@option(
+    "--http",
+    metavar="ADDR:PORT",
+    multiple=True,
+    default=("127.0.0.1:8580",),
+    show_default=True,
+    help="Answer HTTP here; repeatable; off.",
+)
+@option(
+    "--domain", metavar="NAME", default="consul", show_default=True, help="The DNS zone that is answered."
+)
+@option(
+    "--ip",
+    metavar="ADDR",
+    multiple=True,
+    help="The node's address for published ports, one of each family.  "
+    "[default: the Swarm node address, else that of the default route]",
+)
+@option(
+    "--internal", is_flag=True, help="Prefer container address and port to node address and published port."
+)
+@option("--explicit", is_flag=True, help="Only containers that name a service.")
+@option(
+    "--resync",
+    type=click.FloatRange(min=1, max=86400),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="Compare everything at least this often.",
+)
+@option("--deregister-on-exit", is_flag=True, help="Take this node's services out of the catalog on exit.")
+@option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least level that is logged.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people or for machines.",
+)
+def agent(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options above declare
+    """Keep the catalog true to this node's containers and answer lookups.
+
+    Example: registrator agent --dns-link-local 169.254.53.53 --consul http://127.0.0.1:8500
+    """
+    settings = read_settings(options)
+    from registrator.agent import run  # noqa: PLC0415 - a wrong option is told before heavy imports
+
+    set_up(settings.log_level, settings.log_format)
+    asyncio.run(run(settings))
+
+
+def read_settings(options: dict[str, Any]) -> Settings:
+    """Check the options together. Raises SettingError, which names the option."""
+    read = _Reader(options)
+    return Settings(
+        docker=options["docker"],
+        consul=read("consul", lambda text: parse_consul(text, os.environ, options["consul_token_file"])),
+        dns=read("dns", parse_listens) or (),
+        dns_link_local=read("dns_link_local", parse_ip) or "",
+        http=read("http", parse_listens) or (),
+        domain=read("domain", parse_domain) or "",
+        ips=read("ip", parse_ips) or (),
+        internal=options["internal"],
+        explicit=options["explicit"],
+        resync=options["resync"],
+        deregister_on_exit=options["deregister_on_exit"],
+        log_level=options["log_level"],
+        log_format=options["log_format"],
+    )
+
+
+class _Reader:
+    """Parses options by name, so that an error says which option to correct."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def __call__(self, name: str, parse: Any) -> Any:  # noqa: ANN401
+        value = self._options[name]
+        if not value and name != "domain":
+            return None
+        try:
+            return parse(value)
+        except SettingError as error:
+            raise SettingError(f"--{name.replace('_', '-')}: {error}") from None
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "registrator"
+        _fail(USAGE, f"{error.format_message().rstrip('.')}; see `{where} --help`")
+    except SettingError as error:
+        _fail(USAGE, str(error))
+    except Failure as failure:
+        _fail(FAILURE, str(failure))
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(code: int, message: str) -> None:
+    click.echo(f"registrator: {' '.join(message.split())}", err=True)
+    sys.exit(code)
