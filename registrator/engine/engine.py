@@ -1,0 +1,141 @@
+"""`DockerEngine`: one engine's listing, containers and events, for as long as the agent lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+from registrator.complaint import Complaint
+from registrator.engine.client import TIMEOUT, Client
+from registrator.engine.endpoint import resolve
+from registrator.engine.errors import EngineError, Refused, Unreachable, not_an_engine
+from registrator.engine.parse import Listed, Malformed, iterate_list, parse_info, parse_inspect, parse_listed
+from registrator.engine.subscription import Subscription
+from registrator.model import Container, Engine, Event
+from registrator.stats import Stats
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SLICE = 8  # containers of a listing that are parsed before others on the loop have their turn
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to subscribe
+FAREWELL = 0.5  # seconds that the event thread has to end
+
+
+class DockerEngine:
+    """What a Docker engine says, as the model's words.
+
+    `url` is the engine's address; "" is what the `docker` command would use
+    (DOCKER_HOST, the current context, the standard socket). Constructing it
+    contacts nobody, and raises `SettingError` for an address that makes no sense.
+
+    Every read raises `EngineError` when it failed, `Unreachable` where trying
+    again may help. None takes longer than `timeout` seconds.
+    """
+
+    def __init__(self, url: str = "", *, stats: Stats, timeout: float = TIMEOUT) -> None:
+        self._endpoint = resolve(url)
+        self._client = Client(self._endpoint, timeout)
+        self._stats = stats
+        self._timeout = timeout
+        self._slot = asyncio.Semaphore(1)  # held by the event thread
+        self._subscription: Subscription | None = None
+        self._complaint = Complaint(log)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop_subscription()
+        with contextlib.suppress(TimeoutError):  # a thread that hangs is a daemon: it holds up nobody
+            await asyncio.wait_for(self._slot.acquire(), FAREWELL)
+        await self._client.__aexit__(kind, error, trace)
+
+    async def info(self) -> Engine:
+        """Who the node is (`GET /info`)."""
+        return await self._parsed("/info", parse_info)
+
+    async def containers(self) -> list[Listed]:
+        """All containers whose processes exist, running or paused (`GET /containers/json`)."""
+        with self._contact():
+            text = await self._client.text("/containers/json")
+        listed: list[Listed] = []
+        try:
+            for document in iterate_list(text):
+                listed.append(parse_listed(document))
+                if len(listed) % SLICE == 0:
+                    await asyncio.sleep(0)
+        except Malformed as error:
+            raise not_an_engine(self._endpoint, str(error)) from None
+        return listed
+
+    async def inspect(self, container_id: str) -> Container | None:
+        """One container (`GET /containers/{id}/json`); None when the engine says that there is none."""
+        try:
+            return await self._parsed(f"/containers/{quote(container_id, safe='')}/json", parse_inspect)
+        except Refused as error:
+            if error.status == 404 and error.said:  # a proxy that lost its way says 404 in words of its own
+                return None
+            raise
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield wake-ups for ever: an empty one after each new subscription, then one per event.
+
+        A lost engine is waited for, with a growing pause between attempts.
+        """
+        pause = FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while True:
+            begin = loop.time()
+            try:
+                async with contextlib.aclosing(self._subscribe()) as events:
+                    async for event in events:
+                        yield event
+            except EngineError as error:
+                self._complaint.failed("%s; trying again", error)
+            pause = FIRST_PAUSE if loop.time() - begin > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret
+
+    async def _subscribe(self) -> AsyncGenerator[Event]:
+        """One subscription: from the engine's own second on, or from where the one before ended."""
+        now = await self._client.negotiate()  # anew each time: the engine may have been upgraded
+        since = self._subscription.last if self._subscription else str(now)
+        self._subscription = Subscription(self._endpoint, self._client.version, since, self._slot)
+        async with contextlib.aclosing(self._subscription.events(self._timeout)) as events:
+            async for event in events:
+                if event.action:
+                    self._stats.events[event.action] += 1
+                else:
+                    self._complaint.over("the Docker engine at %s is back", self._endpoint)
+                yield event
+
+    async def _parsed(self, path: str, parse: Callable[[object], T]) -> T:
+        with self._contact():
+            document = await self._client.json(path)
+        try:
+            return parse(document)
+        except Malformed as error:
+            raise not_an_engine(self._endpoint, f"{path}: {error}") from None
+
+    @contextlib.contextmanager
+    def _contact(self) -> Iterator[None]:
+        """Let an engine that is found lost end the event stream too: over TCP a dead one is only silent."""
+        try:
+            yield
+        except Unreachable:
+            self._drop_subscription()
+            raise
+
+    def _drop_subscription(self) -> None:
+        if self._subscription:
+            self._subscription.close()
