@@ -68,11 +68,14 @@ if present "$name:$key"; then
     exit
 fi
 if [[ ! -s $tarball ]]; then
-    if step "Images: asking the registry for $official" pull; then
+    printf 'Images: asking the registry for %s ... ' "$official" >&2
+    if pull; then
+        say "pulled"
         mkdir -p "$CACHE" && echo "$official" >"$CACHE/pulled-base"
         echo "$official"
         exit
     fi
+    say "no answer"
     if ! may_install && ! { [[ $(id -u) = 0 ]] && have debootstrap; }; then
         die "no registry gives $official, and to make one of Debian packages takes root and debootstrap"
     fi

@@ -84,17 +84,26 @@ def up(demo: Demo, catalog: str, started: float) -> None:
         demo.compose("up", "--detach", "--no-build", "--remove-orphans", catalog=url)
     if not url:
         demo.consul.stop()
-    try:
-        with step("Demo: waiting until the agent answers for all of them"):
-            wait_until_answered(demo.front, {"redis": 1, "counter": 2, "whoami": 3})
-    except DemoError:
-        (agent,) = demo.containers("agent")
-        log = run("docker", "logs", "--tail", "15", agent)
-        print(log, file=sys.stderr)
-        raise
+    wait_ready(demo)
     prove(demo.front)
     tell(demo, catalog)
     print(f"\nReady after {time.time() - started:.0f} s. To remove it all: make demo-down")
+
+
+def wait_ready(demo: Demo) -> None:
+    """Return when the agent answers for all; else show its log and raise DemoError."""
+    (agent,) = demo.containers("agent")
+
+    def alive() -> bool:
+        """Whether the agent runs, as its first life: a start that fails is tried again by the engine."""
+        return run("docker", "inspect", "--format", "{{.RestartCount}} {{.State.Running}}", agent) == "0 true"
+
+    try:
+        with step("Demo: waiting until the agent answers for all of them"):
+            wait_until_answered(demo.front, {"redis": 1, "counter": 2, "whoami": 3}, alive)
+    except DemoError:
+        subprocess.run(("docker", "logs", "--tail", "10", agent), stdout=sys.stderr, check=False)
+        raise
 
 
 def tell(demo: Demo, catalog: str) -> None:

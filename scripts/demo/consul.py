@@ -65,7 +65,7 @@ class Consul:
         for name in ("consul.pid", "consul.json", "consul.log"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str) -> Any:  # noqa: ANN401 - whatever JSON holds
         """GET a path of its API; raises OSError where that fails."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(self.url + path, timeout=5) as response:

@@ -9,9 +9,10 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dnslib import QTYPE, DNSError, DNSRecord
+from dnslib import EDNS0, QTYPE, DNSError, DNSRecord
 
 from scripts.demo.steps import DemoError
 
@@ -30,8 +31,10 @@ class Front:
     def ask(self, name: str, kind: str = "A") -> DNSRecord:
         """Ask the agent's DNS over UDP. Raises OSError where it does not answer within a second."""
         host, _, port = self.dns.rpartition(":")
+        question = DNSRecord.question(name, kind)
+        question.add_ar(EDNS0(udp_len=1232))  # room for all records, as dig asks for
         try:
-            return DNSRecord.parse(DNSRecord.question(name, kind).send(host, int(port), timeout=1))
+            return DNSRecord.parse(question.send(host, int(port), timeout=1))
         except DNSError as error:
             raise OSError(f"no DNS answer: {error}") from error
 
@@ -69,11 +72,14 @@ def fetch(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def wait_until_answered(front: Front, wanted: dict[str, int]) -> None:
-    """Return when each service's name gives as many addresses as wanted. Raises DemoError after a minute."""
+def wait_until_answered(front: Front, wanted: dict[str, int], alive: Callable[[], bool]) -> None:
+    """Return when each service's name gives as many addresses as wanted.
+
+    Raises DemoError after a minute, and as soon as the agent is not `alive`.
+    """
     give_up = time.monotonic() + READY_SECONDS
     found: dict[str, int] = {}
-    while time.monotonic() < give_up:
+    while time.monotonic() < give_up and alive():
         try:
             found = {service: len(front.addresses(service)) for service in wanted}
             if found == wanted and front.ready():
@@ -81,9 +87,11 @@ def wait_until_answered(front: Front, wanted: dict[str, int]) -> None:
         except OSError:
             pass
         time.sleep(0.1)
+    if not found:
+        raise DemoError(f"the agent does not answer at {front.dns}; its log, above, says why")
     raise DemoError(
-        f"after {READY_SECONDS:.0f} s the agent at {front.dns} answers {found or 'nothing'} "
-        f"instead of {wanted}; its log is above"
+        f"the agent answers {found}, not {wanted} as it should; if other containers here have "
+        "these names, stop them, else see its log above"
     )
 
 
