@@ -264,10 +264,7 @@ class EmbeddedCatalog:
         for instance_id, registered in list(self._registered.items()):
             overdue = next((check.definition for check in registered.checks.values() if check.overdue), None)
             if overdue is not None:
-                limit = overdue.deregister_after
-                log.warning(
-                    "%s: removed, check %r was critical for over %g s", instance_id, overdue.name, limit
-                )
+                log.warning("%s: removed, check %r was critical for too long", instance_id, overdue.name)
                 self._remove(instance_id)
 
 

@@ -86,6 +86,6 @@ def _reason(error: Exception, timeout: float) -> str:
             return f"no answer within {timeout:g} s"
         case aiohttp.TooManyRedirects():
             return f"stopped after {MAX_REDIRECTS} redirects"
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return "not a URL that can be asked; write for instance http://10.0.0.5:8080/health"
     return str(error) or type(error).__name__
