@@ -313,7 +313,7 @@ async def _live(sequence: list[tuple[str, int]]) -> None:
                 world.registry.carried_out = bool(which % 2)
             elif step == "resubscribe":
                 world.engine.queue.put_nowait(Event())
-            elif known is not None:
+            elif known is not None and known.up:  # the dead only start
                 if step == "kill":
                     world.engine.say(known.id, "kill", 9)
                 changes = {"rename": {"name": f"n{number}"}, "pause": {"state": "paused"}}
