@@ -1,0 +1,279 @@
+"""What the HTTP front answers: /lookup, health, and one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from registrator.catalog import Unavailable
+from registrator.lookup.http import HEADERS
+from registrator.lookup.lookup_api import find_service, host_allowed
+from registrator.lookup.names import ServiceName
+from registrator.model import CRITICAL, WARNING, Address, Snapshot, View
+from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
+from tests.lookup.web import serve
+
+SNAPSHOT = snapshot_of(
+    entry("redis", 1, tags=("master",), meta={"k": "v"}),
+    entry("redis", 2, tags=("replica",), status=WARNING),
+    entry("redis", 3, status=CRITICAL),
+    entry("six", address="fd00::5", port=443),
+    entry("sick", status=CRITICAL),
+)
+
+
+def ids(document: Any) -> list[str]:
+    return [instance["id"] for instance in document["instances"]]
+
+
+async def test_a_lookup_tells_all_that_a_client_needs_of_each_healthy_instance() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        document = await web.json("/lookup/redis")
+    assert document["service"] == "redis"
+    assert ids(document) == ["redis-1", "redis-2"], "passing and warning, not critical"
+    assert document["instances"][0] == {
+        "id": "redis-1",
+        "address": "10.0.0.1",
+        "port": 80,
+        "network": "",
+        "node": "n1",
+        "status": "passing",
+        "tags": ["master"],
+        "meta": {"k": "v"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("redis", ["redis-1", "redis-2"]),
+        ("ReDiS", ["redis-1", "redis-2"]),
+        ("redis.service.consul", ["redis-1", "redis-2"]),
+        ("redis.service.consul.", ["redis-1", "redis-2"]),
+        ("master.redis.service.consul", ["redis-1"]),
+        ("MASTER.redis.service.consul", ["redis-1"]),
+        ("redis?tag=replica", ["redis-2"]),
+        ("redis?tag=replica&tag=master", []),
+        ("master.redis.service.consul?tag=replica", []),
+        ("sick", []),
+    ],
+)
+async def test_a_name_may_be_plain_or_as_in_dns_and_tags_narrow_it(path: str, expected: list[str]) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        assert ids(await web.json(f"/lookup/{path}")) == expected
+
+
+async def test_text_is_one_address_and_port_a_line_with_ipv6_in_brackets() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        assert (await web.get("/lookup/redis?format=text")).text == "10.0.0.1:80\n10.0.0.2:80\n"
+        assert (await web.get("/lookup/six?format=text")).text == "[fd00::5]:443\n"
+        assert (await web.get("/lookup/sick?format=text")).text == ""
+
+
+async def test_a_lookup_gives_the_address_that_the_asker_can_reach() -> None:
+    at_webnet = entry("web", addresses=(Address("webnet", "id1", "10.0.1.5", 8080),))
+    async with serve(FakeDirectory(snapshot_of(at_webnet)), View(frozenset({"id1"}))) as web:
+        (instance,) = (await web.json("/lookup/web"))["instances"]
+    assert (instance["address"], instance["port"], instance["network"]) == ("10.0.1.5", 8080, "webnet")
+    async with serve(FakeDirectory(snapshot_of(at_webnet))) as web:
+        (instance,) = (await web.json("/lookup/web"))["instances"]
+    assert (instance["address"], instance["port"], instance["network"]) == ("10.0.0.1", 80, "")
+
+
+@pytest.mark.parametrize("path", ["/lookup/nope", "/lookup/", "/lookup/redis.node.consul", "/lookup/a%2Fb"])
+async def test_an_unknown_name_is_404_with_one_line(path: str) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        response = await web.get(path)
+        text = await web.get(f"{path}?format=text")
+    assert response.status == text.status == 404
+    assert "no service is called" in response.json()["error"]
+    assert text.text.count("\n") == 1
+
+
+async def test_a_known_service_is_loaded_when_it_is_first_asked_for() -> None:
+    directory = FakeDirectory(replace(SNAPSHOT, services={}))
+    directory.to_load["redis"] = SNAPSHOT.services["redis"]
+    async with serve(directory) as web:
+        assert ids(await web.json("/lookup/redis")) == ["redis-1", "redis-2"]
+        assert len(await web.json("/v1/health/service/redis")) == 3
+
+
+DATA_PATHS = ["/lookup/redis", "/v1/catalog/services", "/v1/catalog/service/redis", "/v1/catalog/nodes",
+              "/v1/health/service/redis"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DATA_PATHS)
+async def test_before_the_first_snapshot_everything_is_503_and_says_when_to_come_back(path: str) -> None:
+    async with serve(FakeDirectory()) as web:
+        response = await web.get(path)
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    assert "has not been read yet" in response.text
+
+
+@pytest.mark.parametrize("path", DATA_PATHS)
+async def test_a_lost_catalog_answers_from_what_was_known_and_tells_its_age(path: str) -> None:
+    directory = FakeDirectory(SNAPSHOT)
+    directory.age = 42.4
+    directory.broken = Unavailable("consul at http://127.0.0.1:8500 refuses connections")
+    async with serve(directory) as web:
+        response = await web.get(path)
+    assert response.status == 200
+    assert response.headers["X-Registrator-Age"] == "42"
+    assert response.headers["X-Consul-LastContact"] == "42400"
+    assert response.headers["X-Consul-KnownLeader"] == "false"
+
+
+async def test_while_in_contact_no_age_is_told() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        response = await web.get("/lookup/redis")
+    assert "X-Registrator-Age" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/lookup/redis", "/v1/catalog/service/redis", "/v1/health/service/redis"])
+async def test_a_service_that_cannot_be_loaded_is_503_in_one_line(path: str) -> None:
+    directory = FakeDirectory(replace(SNAPSHOT, services={}))
+    directory.broken = Unavailable("consul at http://127.0.0.1:8500 refuses connections")
+    async with serve(directory) as web:
+        response = await web.get(path)
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    body = response.text
+    assert "refuses connections" in body
+    assert body.count("\n") <= 1
+
+
+async def test_livez_answers_as_long_as_the_loop_runs() -> None:
+    async with serve(FakeDirectory()) as web:
+        web.stats.ready = False
+        assert (await web.get("/livez")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "ready", "status", "words"),
+    [
+        (SNAPSHOT, True, 200, "ok"),
+        (None, True, 503, "the catalog has not been read"),
+        (SNAPSHOT, False, 503, "the first complete reconcile"),
+    ],
+)
+async def test_readyz_says_what_is_waited_for(
+    snapshot: Snapshot | None, status: int, words: str, *, ready: bool
+) -> None:
+    async with serve(FakeDirectory(snapshot)) as web:
+        web.stats.ready = ready
+        response = await web.get("/readyz")
+    assert response.status == status
+    assert words in response.text
+
+
+ROUTES = [*DATA_PATHS, "/livez", "/readyz", "/metrics", "/nope"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_nothing_can_be_written(path: str) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
+            response = await web.ask(method, path, data=b"{}")
+            assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_every_reply_carries_the_security_headers_and_none_for_other_origins(path: str) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        response = await web.get(path, headers={"Origin": "http://evil.example"})
+    assert {name: response.headers[name] for name in HEADERS} == HEADERS
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_head_answers_as_get_does_without_a_body(path: str) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        head, get = await web.ask("HEAD", path), await web.get(path)
+    assert head.status == get.status
+    assert head.text == ""
+    if path != "/metrics":  # counts its own scrapes
+        assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("127.0.0.1:8580", True),
+        ("10.0.0.5", True),
+        ("[::1]:8580", True),
+        ("[fe80::1]", True),
+        ("localhost:8580", True),
+        ("LOCALHOST.", True),
+        ("app.localhost:8580", True),
+        ("registrator:8580", True),  # a name without a dot: Docker's, or a search domain's
+        ("registrator.service.consul:8580", True),
+        ("node7.example.org:8580", True),  # the node's own name
+        ("host.docker.internal:8580", True),
+        ("", True),  # HTTP/1.0; a browser always sends one
+        ("evil.example:8580", False),
+        ("127.0.0.1.evil.example", False),
+        ("consul.evil.example", False),
+        ("evilconsul.example", False),
+        ("0x7f.1", False),
+        ("node7.example.org.evil.example", False),
+        ("[evil.example]", False),
+        ("127.0.0.1@evil.example", False),
+    ],
+)
+def test_only_hosts_that_no_foreign_dns_can_name_are_served(host: str, *, allowed: bool) -> None:
+    assert host_allowed(host, "consul", "node7.example.org") is allowed
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_page_that_came_by_dns_rebinding_reads_nothing(path: str) -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        response = await web.get(path, headers={"Host": "evil.example:8580"})
+    assert response.status == 421
+    assert "redis" not in response.text.replace(path, "")
+
+
+async def test_a_bug_is_one_line_to_the_client_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    directory = FakeDirectory(SNAPSHOT)
+    directory.age = "not a number"  # type: ignore[assignment]  # makes the handlers raise TypeError
+    async with serve(directory) as web:
+        responses = [await web.get("/v1/catalog/nodes") for _ in range(3)]
+    assert [response.status for response in responses] == [500] * 3
+    assert responses[0].text == "this agent failed to answer; its log says why\n"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "/v1/catalog/nodes" in record.getMessage()
+
+
+async def test_requests_are_counted_by_route_so_that_clients_cannot_make_the_labels_many() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        for path in ("/lookup/redis", "/lookup/six", "/lookup/nope", "/x", "/y", "/v1/catalog/nodes?index=z"):
+            await web.get(path)
+        assert web.stats.http_requests == {
+            ("/lookup/{name}", 200): 2,
+            ("/lookup/{name}", 404): 1,
+            ("other", 404): 2,
+            ("/v1/catalog/nodes", 400): 1,
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Redis", ServiceName("redis")),
+        ("a.b", ServiceName("a.b")),  # a service may have dots in its name
+        ("x.redis.service.consul", ServiceName("redis", "x")),
+        ("x.y.redis.service.consul", ServiceName("redis", "x.y")),  # one tag with a dot, as in DNS
+        ("_redis._tcp.service.consul", ServiceName("redis")),
+        ("redis.service.dc1.consul", ServiceName("redis", "", "dc1")),
+        ("redis.service.dc2.consul", None),
+        ("redis.service.other", None),
+        ("redis.node.consul", None),
+        ("nope.service.consul", None),
+        ("..", None),
+        ("", None),
+    ],
+)
+def test_a_name_means_a_service_and_perhaps_a_tag(text: str, expected: ServiceName | None) -> None:
+    snapshot = snapshot_of(entry("redis"), entry("a.b"))
+    assert find_service(text, snapshot, (b"consul",)) == expected
