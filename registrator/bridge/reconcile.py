@@ -125,8 +125,10 @@ class Reconciler:
     async def _listen(self) -> None:
         async for event in self._engine.events():
             if not event.container:
-                # The engine may be another one by now, or may have joined a Swarm.
+                # The engine may be another one by now, or may have joined a Swarm,
+                # and a container that was told to stop may be in its next life.
                 self._host_due = True
+                self._drains.close()
                 self._round_due.set()
                 continue
             if event.action == "kill" and event.container in self._containers:

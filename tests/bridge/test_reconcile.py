@@ -322,4 +322,4 @@ async def _live(sequence: list[tuple[str, int]]) -> None:
                 await asyncio.sleep(0)
         world.registry.failure = None
         world.engine.queue.put_nowait(Event())
-        await until(lambda: world.is_true() and world.stats.ready, timeout=10)
+        await until(lambda: world.is_true() and world.stats.ready)
