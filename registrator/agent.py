@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Protocol
 
 from registrator import __version__
@@ -20,10 +20,11 @@ from registrator.catalog import Directory, Registry
 from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.engine import DockerEngine
 from registrator.host import host, node
-from registrator.lookup.dns import DnsServer, Resolver
+from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpServer
 from registrator.lookup.linklocal import LinkLocal
+from registrator.lookup.resolver import Resolver
 from registrator.model import Engine, Failure
 from registrator.settings import Listen, Settings
 from registrator.stats import Stats
@@ -34,8 +35,8 @@ DNS_PORT = 53
 WITHDRAWAL = 1.5  # seconds that a farewell may take
 
 
-class Catalog(Registry, Directory, Protocol):
-    """Both sides of a catalog."""
+class Catalog(Registry, Directory, AbstractAsyncContextManager["Catalog"], Protocol):
+    """Both sides of a catalog, open while it is entered."""
 
 
 async def run(settings: Settings) -> None:

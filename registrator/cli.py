@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -29,10 +30,13 @@ from registrator.settings import (
 USAGE, FAILURE = 2, 1
 
 
-def option(name: str, *declarations: str, **attributes: Any) -> Any:  # noqa: ANN401 - click's own types
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def option(name: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - click's own types
     """A click option that is also an environment variable: --dns is REGISTRATOR_DNS."""
     variable = "REGISTRATOR_" + name.removeprefix("--").upper().replace("-", "_")
-    return click.option(name, *declarations, envvar=variable, show_envvar=True, **attributes)
+    return click.option(name, envvar=variable, show_envvar=True, **attributes)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.tcp import BACKLOG, TcpServer
 from registrator.lookup.udp import UdpServer
+from registrator.model import Failure
 from registrator.settings import Listen
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 EPHEMERAL_TRIES = 16  # how often port 0 may find its port taken for the other transport
 
 
-class DnsBindError(Exception):
+class DnsBindError(Failure):
     """An address cannot be listened on; `str()` is one line to act on."""
 
 

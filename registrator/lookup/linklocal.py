@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from registrator.model import Failure
+
 log = logging.getLogger(__name__)
 
 # linux/rtnetlink.h, linux/netlink.h, linux/if_addr.h
@@ -31,7 +33,7 @@ ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interf
 ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
-class LinkLocalError(Exception):
+class LinkLocalError(Failure):
     """The address cannot be put on the loopback; `str()` is one line to act on."""
 
 

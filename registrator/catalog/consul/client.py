@@ -72,9 +72,11 @@ class Adapter(base.HTTPClient):  # type: ignore[misc]  # python-consul2 has no t
         headers = {"Accept-Encoding": "identity"}
         if self._address.token:
             headers["X-Consul-Token"] = self._address.token
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as self._session:
-            yield
-        self._session = None
+        try:
+            async with aiohttp.ClientSession(connector=connector, headers=headers) as self._session:
+                yield
+        finally:
+            self._session = None
 
     async def _send(
         self,
@@ -169,9 +171,11 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         return reply.index, form.names(await self._parsed("catalog/services", reply, form.named))
 
     async def nodes(self, index: int, wait: float) -> tuple[int, dict[str, Node]]:
-        """All nodes by lower-cased name (GET /v1/catalog/nodes)."""
+        """All nodes by lower-cased name (GET /v1/catalog/nodes); a Consul that shows none is no catalog yet."""
         reply = self._indexed(await self.catalog.nodes(index=index, wait=_seconds(wait)))
         nodes = await self._parsed("catalog/nodes", reply, form.node)
+        if not nodes:  # a token without rights is not told so: what it may not read is left out
+            raise errors.from_emptiness(self.address)
         return reply.index, {node.name.lower(): node for node in nodes}
 
     async def entries(self, service: str, index: int, wait: float) -> tuple[int, tuple[Entry, ...]]:

@@ -68,6 +68,14 @@ def from_nonsense(address: ConsulAddress, request: str) -> CatalogError:
     )
 
 
+def from_emptiness(address: ConsulAddress) -> CatalogError:
+    """The error for a catalog without a single node: the agent's own must be there."""
+    return Unavailable(
+        f"Consul at {address} shows no nodes: it has only just started, or the token lacks a right; "
+        f"give it {RIGHTS}"
+    )
+
+
 def from_exception(
     address: ConsulAddress, request: str, seconds: float, error: aiohttp.ClientError | OSError
 ) -> CatalogError:
