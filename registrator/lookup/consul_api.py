@@ -181,7 +181,7 @@ def health_service(entry: Entry, index: int) -> Json:
         "Service": instance.service,
         "Tags": list(instance.tags),
         "Address": instance.address,
-        "Meta": dict(instance.meta) or None,  # null here, {} in the catalog: so does Consul
+        "Meta": dict(instance.meta),  # Consul writes null where none was sent, {} where an empty one was
         "Port": instance.port,
         "Weights": _weights(instance),
         "EnableTagOverride": instance.enable_tag_override,

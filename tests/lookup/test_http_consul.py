@@ -125,13 +125,17 @@ def ask(server: ConsulServer, path: str) -> Reply:
 
 
 def comparable(document: Any) -> Any:
-    """Without what must differ: indexes count other things, and a map's tags have no order."""
+    """Without what must differ.
+
+    Indexes count other things, a map's tags have no order, and that no Meta
+    was sent (null) is not told from an empty one.
+    """
     if isinstance(document, dict):
         if all(isinstance(value, list) for value in document.values()):
             return {name: sorted(tags) for name, tags in document.items()}
         indexes = ("CreateIndex", "ModifyIndex")
         return {
-            key: type(value).__name__ if key in indexes else comparable(value)
+            key: type(value).__name__ if key in indexes else comparable({} if value is None else value)
             for key, value in document.items()
         }
     if isinstance(document, list):

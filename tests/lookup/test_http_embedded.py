@@ -1,0 +1,148 @@
+"""The front over the embedded catalog: as over Consul, without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from registrator.catalog.consul import ConsulCatalog
+from registrator.catalog.embedded import EmbeddedCatalog
+from registrator.model import (
+    CRITICAL,
+    META_OWNER,
+    PASSING,
+    Address,
+    Check,
+    Health,
+    Instance,
+    Node,
+    Weights,
+    health_check_id,
+)
+from registrator.settings import ConsulAddress
+from registrator.stats import Stats
+from tests.lookup.web import Web, serve
+from tests.support.consul import ConsulServer
+
+NODE = Node("host7", "192.0.2.7", id="0007", tagged_addresses={"lan": "192.0.2.7"})
+WEB = Instance(
+    id="host7:web:80",
+    service="embedded-web",
+    address="10.0.1.5",
+    port=80,
+    tags=("b", "a"),
+    meta={META_OWNER: "engine-7", "k": "v"},
+    addresses=(Address("app", "0123456789ab", "10.0.1.5", 80), Address("node", "", "192.0.2.7", 8080)),
+    weights=Weights(3, 2),
+    checks=(Check(health_check_id("host7:web:80"), "Docker health", "ttl", ttl=600.0),),
+    health=Health(PASSING, "all well"),
+)
+BARE = Instance(id="bare", service="embedded-bare", address="10.0.1.6", port=0)
+
+
+@pytest_asyncio.fixture
+async def catalog() -> AsyncIterator[EmbeddedCatalog]:
+    async with EmbeddedCatalog(Stats()) as catalog:
+        catalog.identify(NODE)
+        await catalog.register(WEB)
+        await catalog.register(BARE)
+        catalog.settled()
+        yield catalog
+
+
+@pytest_asyncio.fixture
+async def web(catalog: EmbeddedCatalog) -> AsyncIterator[Web]:
+    async with serve(catalog) as web:
+        yield web
+
+
+@pytest.mark.consul
+@pytest.mark.parametrize("instance", [WEB, BARE], ids=lambda instance: instance.service)
+async def test_its_documents_are_those_of_a_real_consul_for_the_same_instance(
+    instance: Instance, web: Web, consul_shared: ConsulServer
+) -> None:
+    """The node is another, and Consul's index too; all else is equal, key by key."""
+    health, flat = (f"/v1/{kind}/service/{instance.service}" for kind in ("health", "catalog"))
+    async with ConsulCatalog(ConsulAddress(consul_shared.url), Stats()) as real:
+        await real.register(instance)
+        try:
+            theirs = await asyncio.to_thread(consul_shared.get, health)
+            theirs_flat = await asyncio.to_thread(consul_shared.get, flat)
+        finally:
+            await real.deregister(instance.id)
+    assert comparable(await web.json(health)) == comparable(theirs)
+    assert comparable(await web.json(flat)) == comparable(theirs_flat)
+
+
+def comparable(document: Any) -> Any:
+    """Without the values that belong to the node, and the indexes: there only the keys count."""
+    if isinstance(document, list):
+        return [comparable(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    if "Node" in document and "Address" in document:  # the node's own fields
+        of_the_node = ("ID", "Node", "Address", "Datacenter", "TaggedAddresses", "Meta", "NodeMeta")
+        document = {key: None if key in of_the_node else value for key, value in document.items()}
+    others = ("CreateIndex", "ModifyIndex", "Node")
+    return {
+        key: type(value).__name__ if key in others and not isinstance(value, dict) else comparable(value)
+        for key, value in document.items()
+    }
+
+
+async def test_a_lookup_follows_a_change_of_health_at_once(catalog: EmbeddedCatalog, web: Web) -> None:
+    assert len((await web.json("/lookup/embedded-web"))["instances"]) == 1
+    await catalog.report(WEB.id, Health(CRITICAL, "it does not answer"))
+    assert (await web.json("/lookup/embedded-web"))["instances"] == []
+    (entry,) = await web.json("/v1/health/service/embedded-web")
+    assert [check["Status"] for check in entry["Checks"]] == [PASSING, CRITICAL]
+    assert entry["Checks"][1]["Output"] == "it does not answer"
+
+
+async def test_a_blocking_query_returns_with_the_change_and_not_with_another(
+    catalog: EmbeddedCatalog, web: Web
+) -> None:
+    index = (await web.get("/v1/health/service/embedded-web")).headers["X-Consul-Index"]
+    query = asyncio.create_task(web.get(f"/v1/health/service/embedded-web?index={index}&wait=1m"))
+    await catalog.register(replace(BARE, port=7))
+    other = await web.get(f"/v1/health/service/embedded-bare?index={index}&wait=1m")
+    assert int(other.headers["X-Consul-Index"]) > int(index)
+    assert not query.done()
+    began = time.monotonic()
+    await catalog.report(WEB.id, Health(CRITICAL, "gone"))
+    reply = await asyncio.wait_for(query, 5)
+    assert time.monotonic() - began < 1
+    assert int(reply.headers["X-Consul-Index"]) > int(index)
+    assert reply.json()[0]["Checks"][1]["Status"] == CRITICAL
+
+
+async def test_a_query_for_a_service_that_goes_and_comes_back_sees_both(
+    catalog: EmbeddedCatalog, web: Web
+) -> None:
+    seen = []
+    index = (await web.get("/v1/health/service/embedded-web")).headers["X-Consul-Index"]
+    for change in (catalog.deregister(WEB.id), catalog.register(WEB)):
+        query = asyncio.create_task(web.get(f"/v1/health/service/embedded-web?index={index}&wait=1m"))
+        await web.get("/livez")
+        await change
+        reply = await asyncio.wait_for(query, 5)
+        index = reply.headers["X-Consul-Index"]
+        seen.append(len(reply.json()))
+    assert seen == [0, 1]
+
+
+async def test_before_the_first_reconcile_it_is_503() -> None:
+    async with EmbeddedCatalog(Stats()) as catalog:
+        catalog.identify(NODE)
+        async with serve(catalog) as web:
+            assert (await web.get("/readyz")).status == 503
+            assert (await web.get("/lookup/embedded-web")).status == 503
+            catalog.settled()
+            assert (await web.get("/readyz")).status == 200
+            assert (await web.get("/lookup/embedded-web")).status == 404
