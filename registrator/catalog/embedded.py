@@ -79,6 +79,8 @@ class EmbeddedCatalog:
 
     def identify(self, node: Node) -> None:
         """Name the node that all instances are on; may be called again when it changed."""
+        if node == self._node:
+            return
         self._node = node
         self._builder.place(node)
         for registered in self._registered.values():
