@@ -323,6 +323,7 @@ def _error(request: web.Request, failure: Unserved) -> web.Response:
     if _wants_text(request):
         response = web.Response(text=f"{failure}\n", status=failure.status)
     else:
-        response = web.json_response({"error": str(failure)}, status=failure.status)
+        body = f"{json.dumps({'error': str(failure)})}\n"
+        response = web.Response(text=body, status=failure.status, content_type="application/json")
     response.headers.update(failure.headers)
     return response
