@@ -125,14 +125,13 @@ def _from_context(name: str) -> Endpoint:
     """The engine that a Docker context (`name`, or the current one) points at."""
     from docker.context import ContextAPI  # noqa: PLC0415 - only who needs the SDK pays for its import
 
+    what = f"the Docker context {name!r}" if name else "the current Docker context"
     try:
         context = ContextAPI.get_context(name or None)
     except Exception as error:  # noqa: BLE001 - the SDK raises bare Exceptions for a corrupt context
-        raise SettingError(
-            f"the Docker context {name!r} cannot be used ({error}); see docker context ls"
-        ) from None
+        raise SettingError(f"{what} cannot be used ({error}); see docker context ls") from None
     if context is None or not context.Host:
-        raise SettingError(f"the Docker context {name!r} names no engine; see docker context ls")
-    return (
-        _unix(context.Host) if context.Host.startswith("unix://") else _tcp(context.Host, context.TLSConfig)
-    )
+        raise SettingError(f"{what} names no engine; see docker context ls")
+    if context.Host.startswith("unix://"):
+        return _unix(context.Host)
+    return _tcp(context.Host, context.TLSConfig)
