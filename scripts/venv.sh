@@ -9,14 +9,13 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 stamp=.venv/made-from
 
+wanted=$(sha256sum <pyproject.toml)
+if .venv/bin/python -c '' 2>/dev/null && [[ $(cat "$stamp" 2>/dev/null) == "$wanted" ]]; then
+    exit
+fi
 have "$python" || die "no $python here; install Python 3.11 or later, or name it: make PYTHON=/path/to/python3"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11; name a newer one: make PYTHON=/path/to/python3"
-
-wanted=$({ "$python" --version && cat pyproject.toml; } | sha256sum | cut -d' ' -f1)
-if [[ -x .venv/bin/python && $(cat "$stamp" 2>/dev/null) == "$wanted" ]]; then
-    exit
-fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     may_install || die "$python has no venv; install the package python3-venv"
     step "Python: installing Debian's python3-venv" apt_install python3-venv || die "python3-venv could not be installed"

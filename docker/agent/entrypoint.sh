@@ -46,6 +46,7 @@ if [ -S "$socket" ]; then
     esac
 fi
 
+export HOME=/ # root's may not even be looked into
 capabilities=
 if granted 12; then capabilities=,+net_admin; fi
 if granted 10; then capabilities=$capabilities,+net_bind_service; fi

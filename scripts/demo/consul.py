@@ -40,16 +40,8 @@ class Consul:
         binary = run("scripts/consul.sh", advice="see above")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(json.dumps(configuration()))
-        with step("Consul: starting it"), (self.folder / "consul.log").open("wb") as log:
-            process = subprocess.Popen(
-                (binary, "agent", "-dev", "-ui", "-config-file", str(self._config)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # it outlives this script, and a Ctrl-C
-            )
-            self._pidfile.write_text(str(process.pid))
-            self._wait_ready(process)
+        with step("Consul: starting one in development mode"):
+            self._wait_ready(self._launch(binary))
 
     def stop(self) -> None:
         """End it and forget it; nothing to do where it does not run."""
@@ -70,6 +62,18 @@ class Consul:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(self.url + path, timeout=5) as response:
             return json.load(response)
+
+    def _launch(self, binary: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "consul.log").open("wb") as log:
+            process = subprocess.Popen(
+                (binary, "agent", "-dev", "-ui", "-config-file", str(self._config)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # it outlives this script, and a Ctrl-C
+            )
+        self._pidfile.write_text(str(process.pid))
+        return process
 
     @property
     def _config(self) -> Path:

@@ -42,16 +42,23 @@ class Front:
         """The addresses that a service's name gives now."""
         return [str(record.rdata) for record in self.ask(f"{service}.service.consul").rr]
 
-    def endpoint(self, service: str) -> tuple[str, int]:
-        """The address and port of the instance that SRV names first. Raises OSError where there is none."""
+    def instances(self, service: str) -> int:
+        """How many instances a service has now; two behind one address differ in their ports."""
+        return len(self.ask(f"{service}.service.consul", "SRV").rr)
+
+    def endpoint(self, service: str, turn: int = 0) -> tuple[str, int]:
+        """The address and port of one instance by SRV: of each in its turn. Raises OSError for none."""
         answer = self.ask(f"{service}.service.consul", "SRV")
         if not answer.rr:
             raise OSError(f"{service}.service.consul has no SRV record")
-        first = answer.rr[0].rdata
+        instances = sorted(
+            (record.rdata for record in answer.rr), key=lambda srv: (str(srv.target), srv.port)
+        )
+        chosen = instances[turn % len(instances)]
         for record in answer.ar:
-            if record.rname == first.target and record.rtype == QTYPE.A:
-                return str(record.rdata), first.port
-        raise OSError(f"the answer for {service}.service.consul has no address of {first.target}")
+            if record.rname == chosen.target and record.rtype == QTYPE.A:
+                return str(record.rdata), chosen.port
+        raise OSError(f"the answer for {service}.service.consul has no address of {chosen.target}")
 
     def ready(self) -> bool:
         """Whether the agent has reconciled once (/readyz)."""
@@ -73,7 +80,7 @@ def fetch(url: str) -> tuple[int, str]:
 
 
 def wait_until_answered(front: Front, wanted: dict[str, int], alive: Callable[[], bool]) -> None:
-    """Return when each service's name gives as many addresses as wanted.
+    """Return when each service's name gives as many instances as wanted.
 
     Raises DemoError after a minute, and as soon as the agent is not `alive`.
     """
@@ -81,7 +88,7 @@ def wait_until_answered(front: Front, wanted: dict[str, int], alive: Callable[[]
     found: dict[str, int] = {}
     while time.monotonic() < give_up and alive():
         try:
-            found = {service: len(front.addresses(service)) for service in wanted}
+            found = {service: front.instances(service) for service in wanted}
             if found == wanted and front.ready():
                 return
         except OSError:
@@ -97,8 +104,8 @@ def wait_until_answered(front: Front, wanted: dict[str, int], alive: Callable[[]
 
 def prove(front: Front) -> None:
     """Visit the counter ten times, look the others up, print it all. Raises DemoError if it is not right."""
-    print(f"\nThe counter, asked {VISITS} times, each time where SRV counter.service.consul says:")
-    visits = [visit(front) for _ in range(VISITS)]
+    print(f"\nThe counter, asked {VISITS} times, at the instances of SRV counter.service.consul in turn:")
+    visits = [visit(front, turn) for turn in range(VISITS)]
     counts = [count for count, _ in visits]
     if any(later - earlier != 1 for earlier, later in itertools.pairwise(counts)):
         raise DemoError(f"the counter does not count one by one: {counts}; does somebody else visit it?")
@@ -108,10 +115,10 @@ def prove(front: Front) -> None:
         dig(front, f"{name}.service.consul", kind)
 
 
-def visit(front: Front) -> tuple[int, str]:
+def visit(front: Front, turn: int) -> tuple[int, str]:
     """Visit the counter once: (its count, the host that served). Raises DemoError."""
     try:
-        address, port = front.endpoint("counter")
+        address, port = front.endpoint("counter", turn)
         status, body = fetch(f"http://{address}:{port}/")
     except OSError as error:
         raise DemoError(f"the counter cannot be visited: {error}; see: docker ps") from error

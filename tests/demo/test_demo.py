@@ -61,11 +61,9 @@ def test_a_killed_container_is_out_of_lookups_within_a_second(stage: Stage, cata
     victim = stage.containers("whoami")[0]
     began = time.time()
     run_docker("kill", victim)
-    assert seconds_until(lambda: len(stage.front.addresses("whoami")) == 2, began) < FOLLOWS_WITHIN
+    assert seconds_until(lambda: stage.front.instances("whoami") == 2, began) < FOLLOWS_WITHIN
     run_docker("start", victim)
-    assert (
-        seconds_until(lambda: len(stage.front.addresses("whoami")) == 3, started_at(victim)) < FOLLOWS_WITHIN
-    )
+    assert seconds_until(lambda: stage.front.instances("whoami") == 3, started_at(victim)) < FOLLOWS_WITHIN
 
 
 @pytest.mark.parametrize("catalog", CATALOGS)
@@ -77,11 +75,11 @@ def test_a_paused_container_is_out_of_lookups_within_a_second_and_back_as_soon(
     began = time.time()
     run_docker("pause", victim)
     try:
-        assert seconds_until(lambda: len(stage.front.addresses("whoami")) == 2, began) < FOLLOWS_WITHIN
+        assert seconds_until(lambda: stage.front.instances("whoami") == 2, began) < FOLLOWS_WITHIN
     finally:
         began = time.time()
         run_docker("unpause", victim)
-    assert seconds_until(lambda: len(stage.front.addresses("whoami")) == 3, began) < FOLLOWS_WITHIN
+    assert seconds_until(lambda: stage.front.instances("whoami") == 3, began) < FOLLOWS_WITHIN
 
 
 @pytest.mark.parametrize("catalog", CATALOGS)
@@ -91,13 +89,13 @@ def test_new_replicas_are_in_lookups_within_a_second(stage: Stage, catalog: str)
     with ThreadPoolExecutor(1) as pool:
         began = time.time()
         scaling = pool.submit(stage.scale, "whoami", 5)
-        seen = began + seconds_until(lambda: len(stage.front.addresses("whoami")) == 5, began, limit=30)
+        seen = began + seconds_until(lambda: stage.front.instances("whoami") == 5, began, limit=30)
         scaling.result()
     last = max(started_at(container) for container in stage.containers("whoami"))
     assert seen - last < FOLLOWS_WITHIN
     began = time.time()
     stage.scale("whoami", 3)
-    seconds_until(lambda: len(stage.front.addresses("whoami")) == 3, began)
+    seconds_until(lambda: stage.front.instances("whoami") == 3, began)
 
 
 def test_the_count_goes_on_after_redis_was_restarted(stage: Stage) -> None:
@@ -106,7 +104,7 @@ def test_the_count_goes_on_after_redis_was_restarted(stage: Stage) -> None:
     count = visit(stage)
     (redis,) = stage.containers("redis")
     run_docker("restart", redis)
-    seconds_until(lambda: bool(stage.front.addresses("redis")), time.time())
+    seconds_until(lambda: bool(stage.front.instances("redis")), time.time())
     assert [visit(stage), visit(stage)] == [count + 1, count + 2]
 
 
