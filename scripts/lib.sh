@@ -50,11 +50,12 @@ apt_install() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null
 }
 
-# debian_source SUITE: the machine's own Debian archive, as one stanza for SUITE,
-# so that no host name needs to be known here. Fails where the machine names none.
+# debian_source SUITE [FOLDER]: the machine's own Debian archive (by /etc/apt, or
+# FOLDER), as one stanza for SUITE, so that no host name needs to be known here.
+# Fails where the machine names none.
 debian_source() {
-    local suite=$1 file=/etc/apt/sources.list.d/debian.sources
-    if [[ -r $file ]]; then
+    local suite=$1 folder=${2:-/etc/apt}
+    if [[ -r $folder/sources.list.d/debian.sources ]]; then
         # The first stanza that is not all comments.
         awk -v suite="$suite" '
             /^#/ { next }
@@ -62,10 +63,10 @@ debian_source() {
             { seen = 1 }
             tolower($1) == "suites:" { print "Suites: " suite; next }
             tolower($1) == "components:" { print "Components: main"; next }
-            { print }' "$file"
+            { print }' "$folder/sources.list.d/debian.sources"
         return
     fi
-    [[ -r /etc/apt/sources.list ]] || return 1
+    [[ -r $folder/sources.list ]] || return 1
     # One line: deb [options] URI suite components
     awk -v suite="$suite" '
         $1 == "deb" {
@@ -78,5 +79,5 @@ debian_source() {
             if (match(options, /signed-by=[^ ]+/)) print "Signed-By: " substr(options, RSTART + 10, RLENGTH - 10)
             found = 1; exit
         }
-        END { exit !found }' /etc/apt/sources.list
+        END { exit !found }' "$folder/sources.list"
 }
