@@ -1,0 +1,227 @@
+"""DNS over TCP when clients pipeline, crawl, stay, or come in crowds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import dns.message
+import pytest
+
+from registrator.lookup import tcp
+from registrator.lookup.dns import DnsServer
+from registrator.lookup.resolver import Resolver
+from registrator.model import OUTSIDE
+from registrator.settings import Listen
+from registrator.stats import Stats
+from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
+from tests.lookup.messages import query, text
+
+SNAPSHOT = snapshot_of(
+    *(entry("many", n, address=f"10.0.{n // 250}.{n % 250}") for n in range(300)), entry("web")
+)
+WEB = query("web.service.consul", "A")
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[Listen]:
+    resolver = Resolver(FakeDirectory(SNAPSHOT), domain="consul", view_of=lambda _: OUTSIDE, stats=Stats())
+    server = DnsServer(resolver, [Listen("0.0.0.0", 0)])
+    await server.start()
+    yield Listen("127.0.0.1", server.addresses[0].port)
+    await server.close()
+
+
+class Client:
+    """One connection, spoken to in octets."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, *packets: bytes) -> None:
+        self.writer.write(b"".join(len(packet).to_bytes(2, "big") + packet for packet in packets))
+
+    async def receive(self) -> dns.message.Message:
+        length = int.from_bytes(await self.reader.readexactly(2), "big")
+        return dns.message.from_wire(await self.reader.readexactly(length))
+
+    async def ask(self) -> list[str]:
+        self.send(WEB)
+        return text((await self.receive()).answer)
+
+    async def is_closed(self) -> bool:
+        """Wait until the server ends the connection; what it sends before is an error."""
+        try:
+            return await self.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+@asynccontextmanager
+async def connected(address: Listen, source: str = "127.0.0.1") -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection(address.host, address.port, local_addr=(source, 0))
+    try:
+        async with asyncio.timeout(10):
+            yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def test_queries_in_a_pipeline_are_answered_in_order(address: Listen) -> None:
+    """Many queries in one write get as many replies, in their order (RFC 7766, 6.2.1.1)."""
+    async with connected(address) as client:
+        client.send(*(number.to_bytes(2, "big") + WEB[2:] for number in range(200)))
+        assert [(await client.receive()).id for _ in range(200)] == list(range(200))
+
+
+async def test_a_query_may_come_octet_by_octet(address: Listen) -> None:
+    """A slow client is understood, as long as its message is whole in time."""
+    async with connected(address) as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for octet in len(WEB).to_bytes(2, "big") + WEB:
+            client.writer.write(bytes((octet,)))
+            await client.writer.drain()
+        assert text((await client.receive()).answer) == ["web.service.consul. A 10.0.0.1"]
+
+
+async def test_a_half_sent_message_does_not_hold_its_place(
+    address: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Octets that trickle in do not put off the end."""
+    monkeypatch.setattr(tcp, "IDLE", 0.2)
+    async with connected(address) as client:
+        started = time.monotonic()
+        closed = asyncio.create_task(client.is_closed())
+        client.writer.write(b"\x02\x00")
+        while not closed.done():
+            client.writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert await closed
+        assert time.monotonic() - started < 2
+
+
+async def test_a_silent_client_is_let_go(address: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a query is closed after the idle time, which each query starts anew."""
+    monkeypatch.setattr(tcp, "IDLE", 0.5)
+    async with connected(address) as client:
+        for _ in range(3):
+            await asyncio.sleep(0.2)
+            await client.ask()
+        assert await client.is_closed()
+
+
+async def test_a_client_that_does_not_read_is_let_go(
+    address: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies that nobody takes do not pile up: the connection is closed after the idle time."""
+    monkeypatch.setattr(tcp, "IDLE", 0.3)
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionError):
+            await ask_without_reading(address, query("many.service.consul", "SRV"))
+
+
+async def ask_without_reading(address: Listen, packet: bytes) -> None:
+    """Send queries for ever, with little room for replies."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(0)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (address.host, address.port))
+        while True:
+            await loop.sock_sendall(sock, len(packet).to_bytes(2, "big") + packet)
+
+
+@pytest.mark.parametrize("junk", [b"", b"x" * 11, WEB[:2] + b"\x81" + WEB[3:]])
+async def test_what_is_no_query_ends_the_connection(address: Listen, junk: bytes) -> None:
+    """There is no reply to a message without a header or to a response, and no more patience."""
+    async with connected(address) as client:
+        client.send(junk)
+        assert await client.is_closed()
+
+
+async def test_a_malformed_query_is_answered_and_the_next_one_too(address: Listen) -> None:
+    """FORMERR leaves the connection as it is, for a message of 65,535 octets too."""
+    async with connected(address) as client:
+        client.send(WEB[:12] + b"\xff" * (65535 - 12), WEB)
+        assert (await client.receive()).rcode() == 1
+        assert (await client.receive()).rcode() == 0
+
+
+async def test_the_last_query_before_the_end_is_answered(address: Listen) -> None:
+    """A client may say at once that it will ask no more."""
+    async with connected(address) as client:
+        client.send(query("many.service.consul", "SRV"))
+        client.writer.write_eof()
+        assert len(text((await client.receive()).answer)) == 300
+        assert await client.is_closed()
+
+
+async def crowd(stack: AsyncExitStack, address: Listen, sources: list[str]) -> list[Client]:
+    """A connection from each source, in this order, each having asked once."""
+    clients = []
+    for source in sources:
+        clients.append(await stack.enter_async_context(connected(address, source)))
+        await clients[-1].ask()
+    return clients
+
+
+def of_one_address(number: int) -> str:
+    return "127.0.0.1"
+
+
+def of_many_addresses(number: int) -> str:
+    return f"127.0.1.{number + 1}"
+
+
+@pytest.mark.parametrize(
+    ("cap", "source"), [("MAX_PER_CLIENT", of_one_address), ("MAX_CONNECTIONS", of_many_addresses)]
+)
+async def test_the_one_idle_longest_makes_room(
+    address: Listen, monkeypatch: pytest.MonkeyPatch, cap: str, source: Callable[[int], str]
+) -> None:
+    """Beyond a cap, of one client's connections or of all, the longest idle one is closed."""
+    monkeypatch.setattr(tcp, cap, 3)
+    async with AsyncExitStack() as stack:
+        first, second, third = await crowd(stack, address, [source(n) for n in range(3)])
+        await first.ask()  # now the second has been idle longest
+        (newcomer,) = await crowd(stack, address, [source(3)])
+        assert await second.is_closed()
+        for client in (first, third, newcomer):
+            assert await client.ask()
+
+
+async def test_one_clients_crowd_does_not_drive_out_others(
+    address: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cap for one address costs that address alone."""
+    monkeypatch.setattr(tcp, "MAX_PER_CLIENT", 2)
+    async with AsyncExitStack() as stack:
+        (other,) = await crowd(stack, address, ["127.0.0.9"])
+        await crowd(stack, address, ["127.0.0.1"] * 5)
+        assert await other.ask()
+
+
+async def test_a_newcomer_is_refused_where_all_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose query is being answered is not closed for another; closing the server ends it."""
+    monkeypatch.setattr(tcp, "MAX_PER_CLIENT", 1)
+    busy = asyncio.Event()
+
+    class Waiting(Resolver):
+        async def resolve(self, packet: bytes, source: str, transport: str) -> bytes | None:
+            busy.set()
+            await asyncio.Event().wait()
+            return None
+
+    resolver = Waiting(FakeDirectory(SNAPSHOT), domain="consul", view_of=lambda _: OUTSIDE, stats=Stats())
+    server = DnsServer(resolver, [Listen("127.0.0.1", 0)])
+    await server.start()
+    async with connected(server.addresses[0]) as first:
+        first.send(WEB)
+        await busy.wait()
+        async with connected(server.addresses[0]) as second:
+            assert await second.is_closed()
+        await server.close()
+        assert await first.is_closed()
