@@ -326,6 +326,15 @@ class Snapshot:
     datacenter: str = "dc1"
     datacenters: tuple[str, ...] = ("dc1",)
 
+    def index_of(self, service: str | None) -> int:
+        """The index that a blocking query on `service` (lower-cased) has seen; None: on names and nodes.
+
+        A service that is absent or not loaded has the snapshot's: that grew
+        when it went, and its own will be above should it come back.
+        """
+        known = self.services.get(service) if service is not None else None
+        return known.index if known else self.index
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -1,3 +1,3 @@
 """The fixtures that every test folder may use; each module below documents its own."""
 
-pytest_plugins = ("tests.support.engine", "tests.support.consul")
+pytest_plugins = ("tests.support.engine", "tests.support.consul", "tests.support.agent")

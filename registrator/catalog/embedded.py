@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 
 from registrator.catalog import Refused, Unavailable
 from registrator.catalog.embedded_checks import KINDS, LiveCheck
-from registrator.catalog.embedded_snapshots import SnapshotBuilder, index_of
+from registrator.catalog.embedded_snapshots import SnapshotBuilder
 from registrator.catalog.probes import Prober
 from registrator.model import (
     PASSING,
@@ -174,14 +174,14 @@ class EmbeddedCatalog:
         return self._current()
 
     async def wait(self, service: str | None, index: int, timeout: float) -> Snapshot:
-        """Return when `index_of(snapshot, service)` is above `index`, after `timeout` seconds at the latest.
+        """Return when `Snapshot.index_of` is above `index`, after `timeout` seconds at the latest.
 
         Raises Unavailable when there is no snapshot even then.
         """
         self._publish()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._snapshot is None or index_of(self._snapshot, service) <= index:
+                while self._snapshot is None or self._snapshot.index_of(service) <= index:
                     await self._swapped.wait()
         return self._current()
 

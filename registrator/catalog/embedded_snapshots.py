@@ -8,7 +8,7 @@ services costs little more than the copy of two dictionaries.
 The folds are numbered. A service's index is the number of the fold in which
 its entries last changed, the snapshot's own that in which names, tags or nodes
 last changed. So both start at 1 and never go back, not even for a service that
-went and came again, and `index_of` never falls for any name.
+went and came again, and `Snapshot.index_of` never falls for any name.
 """
 
 from __future__ import annotations
@@ -16,16 +16,6 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from registrator.model import Entry, Node, Service, Snapshot
-
-
-def index_of(snapshot: Snapshot, service: str | None) -> int:
-    """The index that a blocking query on `service` (lower-cased) has seen; None: the snapshot's own.
-
-    A service that does not exist has the snapshot's: that grew when the
-    service went, and the service's own will be above it should it come back.
-    """
-    found = snapshot.services.get(service) if service is not None else None
-    return found.index if found else snapshot.index
 
 
 class SnapshotBuilder:

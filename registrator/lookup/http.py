@@ -249,7 +249,7 @@ class HttpFront:
         Unserved and CatalogError.
         """
         snapshot = await self._load(name)
-        if query.index and self._index(snapshot, name) <= query.index:
+        if query.index and snapshot.index_of(name) <= query.index:
             await self._wait(name if name in snapshot.names else None, query)
             snapshot = await self._load(name)
         return snapshot
@@ -276,12 +276,6 @@ class HttpFront:
                 raise
         finally:
             self._waiting.discard(waiter)
-
-    @staticmethod
-    def _index(snapshot: Snapshot, name: str) -> int:
-        """What a blocking query for `name` compares with: the service's own index where it has one."""
-        service = snapshot.services.get(name)
-        return service.index if service else snapshot.index
 
     # Replies ------------------------------------------------------------------
 

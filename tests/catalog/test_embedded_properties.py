@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from registrator.catalog import Refused
 from registrator.catalog.embedded import EmbeddedCatalog
-from registrator.catalog.embedded_snapshots import index_of
 from registrator.model import (
     CRITICAL,
     PASSING,
@@ -168,10 +167,10 @@ def compare_indexes(before: Snapshot, after: Snapshot) -> None:
     for key in KEYS:
         was, now = before.services.get(key), after.services.get(key)
         if (was.entries if was else ()) != (now.entries if now else ()):
-            assert index_of(after, key) > index_of(before, key)
+            assert after.index_of(key) > before.index_of(key)
         elif was and now:
             assert now is was, "an unchanged service is made anew"
-    assert index_of(after, None) >= 1
+    assert after.index_of(None) >= 1
 
 
 TestWriting = Writing.TestCase

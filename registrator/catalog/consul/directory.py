@@ -120,7 +120,7 @@ class ConsulDirectory:
             changed = self._waiters.join(service)
             snapshot = await self.load(service) if service and self._snapshot else self._snapshot
             left = deadline - time.monotonic()
-            if snapshot and (index_of(snapshot, service) > index or left <= 0):
+            if snapshot and (snapshot.index_of(service) > index or left <= 0):
                 return snapshot
             if left <= 0:
                 return self._known()
@@ -295,10 +295,4 @@ class ConsulDirectory:
             datacenters=self._datacenters or (datacenter,),
         )
         self._snapshot = after
-        self._waiters.wake(lambda key: before is None or index_of(before, key) != index_of(after, key))
-
-
-def index_of(snapshot: Snapshot, service: str | None) -> int:
-    """The index that stands for a service, loaded or not, or (None) for names and nodes."""
-    known = snapshot.services.get(service) if service is not None else None
-    return known.index if known else snapshot.index
+        self._waiters.wake(lambda key: before is None or before.index_of(key) != after.index_of(key))
