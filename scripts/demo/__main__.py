@@ -94,13 +94,17 @@ def wait_ready(demo: Demo) -> None:
     """Return when the agent answers for all; else show its log and raise DemoError."""
     (agent,) = demo.containers("agent")
 
-    def alive() -> bool:
-        """Whether the agent runs, as its first life: a start that fails is tried again by the engine."""
-        return run("docker", "inspect", "--format", "{{.RestartCount}} {{.State.Running}}", agent) == "0 true"
+    def restarts() -> str:
+        """How often the engine has started the agent again, since it ended by itself."""
+        return run("docker", "inspect", "--format", "{{.RestartCount}}", agent)
 
+    wanted = {"redis": 1, "counter": 2, "whoami": 3}
+    before = restarts()
     try:
         with step("Demo: waiting until the agent answers for all of them"):
-            wait_until_answered(demo.front, {"redis": 1, "counter": 2, "whoami": 3}, alive)
+            wait_until_answered(
+                demo.front, {"redis": 1, "counter": 2, "whoami": 3}, lambda: restarts() == before
+            )
     except DemoError:
         subprocess.run(("docker", "logs", "--tail", "10", agent), stdout=sys.stderr, check=False)
         raise
@@ -153,6 +157,7 @@ def down(demo: Demo) -> None:
     with step("Demo: removing its images"):
         images.remove(demo.project)
     shutil.rmtree(CACHE / "demo" / demo.project, ignore_errors=True)
+    print(f"Kept for a quick next time: .venv and build here (make clean), and {CACHE}")
 
 
 def main() -> None:

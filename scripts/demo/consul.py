@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.demo.steps import DemoError, run, step
+from scripts.demo.steps import DemoError, ask, step
 
 START_SECONDS = 20.0
 # Consul's usual ports; where one is taken, a free one is used instead.
@@ -37,7 +37,7 @@ class Consul:
         """Start it and wait until it is ready; nothing to do where it runs."""
         if self._pid():
             return
-        binary = run("scripts/consul.sh", advice="see above")
+        binary = ask("scripts/consul.sh")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(json.dumps(configuration()))
         with step("Consul: starting one in development mode"):

@@ -6,17 +6,19 @@ the host, for the base's own Python, and the builds take its wheels.
 """
 
 import hashlib
+import shutil
 import subprocess
+import sys
 import tomllib
 
-from scripts.demo.steps import CACHE, ROOT, DemoError, lines, run, step
+from scripts.demo.steps import CACHE, ROOT, DemoError, ask, run, step
 
 IMAGES = ("agent", "counter", "whoami", "redis")
 BASE_PYTHON = "3.11"
 LABEL = "registrator.demo"  # on each image, with the project as its value
 
 # pip reads a requirement's markers with the host's Python; what only the base's
-# older one needs is named here. setuptools is what pip builds with.
+# older one needs is named here.
 MARKED = ("async-timeout", "typing-extensions")
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -45,12 +47,12 @@ def fetch_wheels(name: str, requirements: list[str]) -> None:
     if stamp.exists() and stamp.read_text() == key:
         return
     with step(f"Images: fetching wheels for the {name}"):
-        run("rm", "-rf", str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
         run(
-            *(str(ROOT / ".venv/bin/python"), "-m", "pip", "download", "--quiet", "--dest", str(folder)),
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)),
             *("--only-binary=:all:", "--implementation=cp", f"--python-version={BASE_PYTHON}"),
             *(f"--abi=cp{BASE_PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none"),
-            *(f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28", "linux")),
+            *(f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28")),
             *requirements,
             *MARKED,
         )
@@ -67,11 +69,7 @@ def engine_machine() -> str:
 
 def make_base(project: str) -> str:
     """The name of the image to start from (docker/base/make.sh says which, and shows its steps)."""
-    command = (str(ROOT / "docker/base/make.sh"), f"{project}/base", f"{LABEL}={project}")
-    made = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    if made.returncode:
-        raise DemoError("there is no image to start from; see above")
-    return made.stdout.strip()
+    return ask("docker/base/make.sh", f"{project}/base", f"{LABEL}={project}")
 
 
 def prune(project: str) -> None:
@@ -82,7 +80,7 @@ def prune(project: str) -> None:
 def remove(project: str) -> None:
     """Remove all images of this project, and the official base if it was pulled for it."""
     names = [f"{project}/{name}" for name in IMAGES]
-    listed = lines("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+    listed = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
     tags = [tag for tag in listed if tag.rpartition(":")[0] in names]
     bases = [tag for tag in listed if tag.startswith(f"{project}/base:")]
     pulled = CACHE / "pulled-base"

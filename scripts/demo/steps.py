@@ -29,11 +29,11 @@ def step(text: str) -> Iterator[None]:
     print(f"{time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
 
-def run(*command: str, env: Mapping[str, str] | None = None, advice: str = "see above") -> str:
+def run(*command: str, env: Mapping[str, str] | None = None) -> str:
     """Run a command and return its standard output, stripped.
 
     When it fails, the last lines that it printed are shown and DemoError is
-    raised with the command and the `advice`.
+    raised with the command.
     """
     result = subprocess.run(
         command,
@@ -47,10 +47,22 @@ def run(*command: str, env: Mapping[str, str] | None = None, advice: str = "see 
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
         print(f"\n{tail}", file=sys.stderr, flush=True)
-        raise DemoError(f"{' '.join(command[:4])} ... failed with {result.returncode}; {advice}")
+        raise DemoError(f"{' '.join(command[:4])} ... failed with {result.returncode}; see above")
     return result.stdout.strip()
 
 
-def lines(*command: str) -> list[str]:
-    """The lines that a command prints; none where it prints nothing."""
-    return run(*command).splitlines()
+def ask(script: str, *arguments: str) -> str:
+    """Run one of this checkout's scripts, which says its own steps, and return what it prints.
+
+    Raises DemoError when it fails; it has said why.
+    """
+    result = subprocess.run(
+        (str(ROOT / script), *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise DemoError(f"{script} failed; see above")
+    return result.stdout.strip()
