@@ -1,7 +1,8 @@
 """The front: names into answers, over DNS and HTTP.
 
-A query passes through these, each of which can be read alone:
+A DNS query passes through these, each of which can be read alone:
 
+    records    the words of DNS: types, response codes, records (pure)
     wire       octets -> Query, and Answer -> octets
     names      the name asked -> what is meant (pure)
     reach      an instance and who asks -> the address to give (pure)
@@ -9,4 +10,7 @@ A query passes through these, each of which can be read alone:
     resolver   the above in a row, for one packet
     dns        sockets: binds them and owns the UDP and TCP servers (udp, tcp)
     linklocal  one address for every container of the node
+
+HTTP is `http` (routes), `http_server` (sockets) and the pure `consul_api` and
+`lookup_api` (what is shown); `metrics` shows what the whole program counted.
 """
