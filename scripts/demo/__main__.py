@@ -102,9 +102,7 @@ def wait_ready(demo: Demo) -> None:
     before = restarts()
     try:
         with step("Demo: waiting until the agent answers for all of them"):
-            wait_until_answered(
-                demo.front, {"redis": 1, "counter": 2, "whoami": 3}, lambda: restarts() == before
-            )
+            wait_until_answered(demo.front, wanted, lambda: restarts() == before)
     except DemoError:
         subprocess.run(("docker", "logs", "--tail", "10", agent), stdout=sys.stderr, check=False)
         raise

@@ -147,24 +147,19 @@ def test_with_consul_the_services_are_in_it_and_in_its_ui(stage: Stage) -> None:
     assert len(consul.addresses("whoami")) == 3
 
 
-def test_down_removes_all_that_was_made_and_nothing_else(stage: Stage, docker: Docker) -> None:
-    """Containers, network, volume, images, the address on the loopback; a stranger's container stays."""
-    stranger = docker.run(labels={"com.docker.compose.project": "somebody-else"})
-    stage.up()
-    stage.down()
-    assert not [line for line in belongings() if PROJECT in line]
-    assert LINK_LOCAL not in Path("/proc/net/fib_trie").read_text()
-    assert docker.inspect(stranger)["State"]["Running"]
-
-
 @pytest.mark.consul
-def test_down_ends_the_consul_that_was_started(stage: Stage) -> None:
+def test_down_removes_all_that_was_made_and_nothing_else(stage: Stage, docker: Docker) -> None:
+    """Containers, network, volume, images, Consul, the loopback's address; a stranger's container stays."""
+    stranger = docker.run(labels={"com.docker.compose.project": "somebody-else"})
     stage.up("consul")
     url = stage.demo.consul.url
     stage.down()
+    assert not [line for line in belongings() if PROJECT in line]
+    assert LINK_LOCAL not in Path("/proc/net/fib_trie").read_text()
     with pytest.raises(OSError, match="refused"):
         fetch(url)
     assert not stage.demo.consul.folder.exists()
+    assert docker.inspect(stranger)["State"]["Running"]
 
 
 def test_an_address_in_use_is_told_in_one_line_before_anything_is_made(stage: Stage) -> None:
