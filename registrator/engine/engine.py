@@ -103,8 +103,10 @@ class DockerEngine:
                         yield event
             except EngineError as error:
                 self._complaint.failed("%s; trying again", error)
-            pause = FIRST_PAUSE if loop.time() - begin > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            if loop.time() - begin > LONGEST_PAUSE:  # it was a subscription worth the name
+                pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _subscribe(self) -> AsyncGenerator[Event]:
         """One subscription: from the engine's own second on, or from where the one before ended."""

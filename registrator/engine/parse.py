@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from signal import Signals
 from typing import Any
 
@@ -31,6 +32,7 @@ DEFAULT_STOP_TIMEOUT = 10.0  # seconds
 DEFAULT_STOP_SIGNAL, LAST_SIGNAL = 15, 64
 OUTPUT_LIMIT = 500  # characters of a health check's output
 
+_PLACE = ("NetworkID", "IPAddress", "GlobalIPv6Address")  # what matters of a container's place on a network
 _HEALTH_IN_STATUS = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 _SIGNAL = re.compile(
     r"(?:SIG)?(?:(?P<number>[0-9]{1,2})|(?P<name>[A-Z][A-Z0-9]*))(?P<offset>[+-][0-9]{1,2})?"
@@ -91,9 +93,6 @@ def parse_listed(document: object) -> Listed:
     ]
     canonical = json.dumps(facts, sort_keys=True).encode()
     return Listed(_id(listed), hashlib.blake2b(canonical, digest_size=16).digest())
-
-
-_PLACE = ("NetworkID", "IPAddress", "GlobalIPv6Address")
 
 
 def _listed_health(listed: Mapping[str, Any]) -> str:
@@ -319,7 +318,12 @@ def _port_number(text: str) -> int:
 
 def _address(value: object) -> str:
     """An IP address in canonical form, or "" for what is none."""
+    return _canonical(_text(value))
+
+
+@lru_cache(1024)  # the same few come again and again: "::", "0.0.0.0", the containers' own
+def _canonical(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(_text(value)))
+        return str(ipaddress.ip_address(text))
     except ValueError:
         return ""

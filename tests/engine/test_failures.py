@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -209,8 +210,9 @@ async def first_event(engine: DockerEngine) -> AsyncIterator[asyncio.Task[Event]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def test_a_lost_engine_is_waited_for(
@@ -254,6 +256,30 @@ async def test_events_that_hang_have_one_thread(tmp_path: Path, caplog: pytest.L
         await until(lambda: fake.requests.count("/_ping") >= 4)
         assert sum("/events" in path for path in fake.requests) == 1
     assert "gave no events in 0.05 s" in caplog.messages[0]
+
+
+async def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    """Half a second after the engine is let go of, the process may end, whatever the SDK waits for."""
+    code = """
+import asyncio, sys
+from registrator.engine import DockerEngine
+from registrator.stats import Stats
+
+async def main():
+    async with DockerEngine(sys.argv[1], stats=Stats()) as engine:
+        first = asyncio.create_task(anext(engine.events()))
+        await asyncio.to_thread(sys.stdin.readline)
+        first.cancel()
+
+asyncio.run(main())
+"""
+    async with fake_engine(tmp_path, {"/events": HANG}) as (url, fake):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, url, stdin=asyncio.subprocess.PIPE
+        )
+        await until(lambda: any("/events" in path for path in fake.requests))
+        await asyncio.wait_for(process.communicate(b"end\n"), 5)
+    assert process.returncode == 0
 
 
 async def test_a_silent_stream_ends_when_a_read_finds_the_engine_lost(
