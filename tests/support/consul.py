@@ -94,6 +94,9 @@ class ConsulServer:
     def stop(self) -> None:
         """Freeze it (SIGSTOP): connections are accepted by the kernel, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        threads = list(Path(f"/proc/{self.pid}/task").iterdir())
+        while any(_state(thread) != "T" for thread in threads):
+            time.sleep(0.001)
 
     def cont(self) -> None:
         """Let it run on (SIGCONT)."""
@@ -197,6 +200,14 @@ def free_ports(count: int) -> list[int]:
         if port not in ports and _is_free(port):
             ports.append(port)
     return ports
+
+
+def _state(thread: Path) -> str:
+    """The state of a thread in /proc: R, S, T (stopped) and so on; T as well when it is over."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
 
 
 def _is_free(port: int) -> bool:

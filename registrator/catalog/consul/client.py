@@ -11,8 +11,8 @@ replace-existing-checks) goes through the same adapter as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import Any, TypeVar
@@ -138,16 +138,17 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def own_node(self) -> Node:
         """The agent's own node (GET /v1/agent/self)."""
-        document = dict(await self._parsed("agent/self", await self.agent.self(), _as_it_is))
-        return form.own_node(document)
+        document = dict(await self._parsed("agent/self", await self.agent.self(), _pair))
+        with self._understanding("agent/self"):
+            return form.own_node(document)
 
     async def services(self) -> dict[str, form.JSON]:
         """All services of the agent by id (GET /v1/agent/services)."""
-        return dict(await self._parsed("agent/services", await self.agent.services(), _as_it_is))
+        return dict(await self._parsed("agent/services", await self.agent.services(), _pair))
 
     async def checks(self) -> dict[str, form.JSON]:
         """All checks of the agent by id (GET /v1/agent/checks)."""
-        return dict(await self._parsed("agent/checks", await self.agent.checks(), _as_it_is))
+        return dict(await self._parsed("agent/checks", await self.agent.checks(), _pair))
 
     async def register(self, definition: Mapping[str, object]) -> None:
         """Create or replace a service with all its checks (PUT /v1/agent/service/register)."""
@@ -171,7 +172,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         return reply.index, form.names(await self._parsed("catalog/services", reply, form.named))
 
     async def nodes(self, index: int, wait: float) -> tuple[int, dict[str, Node]]:
-        """All nodes by lower-cased name (GET /v1/catalog/nodes); a Consul that shows none is no catalog yet."""
+        """All nodes by lower-cased name (GET /v1/catalog/nodes); one without any is no catalog."""
         reply = self._indexed(await self.catalog.nodes(index=index, wait=_seconds(wait)))
         nodes = await self._parsed("catalog/nodes", reply, form.node)
         if not nodes:  # a token without rights is not told so: what it may not read is left out
@@ -196,8 +197,14 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def _parsed(self, path: str, reply: Reply, convert: Callable[[Any], T]) -> list[T]:
         """The elements of a reply, translated, in slices."""
-        try:
+        with self._understanding(path):
             return await in_slices(elements(reply.body), convert)
+
+    @contextmanager
+    def _understanding(self, path: str) -> Iterator[None]:
+        """Say of a document in another shape than Consul's that it is no answer of Consul's."""
+        try:
+            yield
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.from_nonsense(self.address, f"GET /v1/{path}") from error
 
@@ -215,5 +222,7 @@ def _seconds(wait: float) -> str:
     return f"{wait:g}s"
 
 
-def _as_it_is(element: T) -> T:
-    return element
+def _pair(element: Any) -> tuple[str, Any]:  # noqa: ANN401 - JSON
+    """A pair of a JSON object as it is; raises TypeError for an element of an array."""
+    key, value = element
+    return key, value

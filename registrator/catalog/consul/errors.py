@@ -85,11 +85,10 @@ def from_exception(
         return Unavailable(
             f"{at} did not answer {request} within {seconds:.0f} s: is it overloaded or cut off?"
         )
-    if isinstance(
-        error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError
-    ):
+    tls = _tls_error(error)
+    if tls:
         return Unavailable(
-            f"{at} cannot be reached over TLS ({_reason(error)}); check CONSUL_CACERT and CONSUL_CLIENT_CERT"
+            f"{at} cannot be reached over TLS ({tls}); check CONSUL_CACERT, CONSUL_CLIENT_CERT and the URL"
         )
     if isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable(f"{at} cannot be reached ({_reason(error)}): {_remedy(address, error.errno)}")
@@ -99,10 +98,17 @@ def from_exception(
     )
 
 
-def _reason(error: aiohttp.ClientError | OSError) -> str:
-    """The cause in a few words: the system's own where there is one."""
+def _tls_error(error: aiohttp.ClientError | OSError) -> str:
+    """What TLS says, "" where the cause is another; aiohttp keeps it in several places."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return str(error.os_error)
+    return str(error.__cause__) if isinstance(error.__cause__, ssl.SSLError) else ""
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    """The cause in a few words: the system's own where there is one."""
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()
     return " ".join(str(error).split()) or type(error).__name__
