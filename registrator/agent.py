@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Protocol
 
 from registrator import __version__
-from registrator.bridge.instances import Host, Policy
+from registrator.bridge.addresses import Host
 from registrator.bridge.reconcile import Reconciler
 from registrator.catalog import Directory, Registry
 from registrator.catalog.embedded import EmbeddedCatalog
@@ -57,7 +57,7 @@ async def run(settings: Settings) -> None:
             engine,
             catalog,
             lambda: _identify(engine, catalog, settings),
-            Policy(internal=settings.internal, explicit=settings.explicit),
+            settings.policy,
             stats,
             settings.resync,
         )

@@ -17,14 +17,18 @@ import click
 from registrator import __version__
 from registrator.logs import set_up
 from registrator.model import Failure
+from registrator.policy import Policy
 from registrator.settings import (
     SettingError,
     Settings,
+    parse_constraint,
     parse_consul,
     parse_domain,
     parse_ip,
     parse_ips,
     parse_listens,
+    parse_meta,
+    parse_seconds,
 )
 
 USAGE, FAILURE = 2, 1
@@ -98,6 +102,60 @@ def cli() -> None:
 )
 @option("--explicit", is_flag=True, help="Only containers that name a service.")
 @option(
+    "--network", metavar="NAME", multiple=True, help="Prefer this network's address; repeatable, best first."
+)
+@option(
+    "--ip-from-label", metavar="LABEL", default="", help="Take a service's address from this container label."
+)
+@option(
+    "--ip-from-network",
+    metavar="NAME",
+    default="",
+    help="Register container address and port on this network.",
+)
+@option(
+    "--exposed-by-default",
+    type=bool,
+    metavar="BOOL",
+    default=True,
+    show_default=True,
+    help="false: only containers with the label registrator.enable=true.",
+)
+@option(
+    "--constraint",
+    metavar="EXPR",
+    multiple=True,
+    help="Only containers whose labels fulfil it: key, !key, key=value, key!=value; repeatable.",
+)
+@option(
+    "--tags",
+    metavar="LIST",
+    default="",
+    help="Tags for every service, separated by commas; may hold templates.",
+)
+@option("--meta", metavar="KEY=VALUE", multiple=True, help="Metadata for every service; repeatable.")
+@option(
+    "--name-template",
+    metavar="TEMPLATE",
+    default="",
+    help='The name of what names no service, say {{index .Config.Labels "app"}}.',
+)
+@option("--allow-script-checks", is_flag=True, help="Let labels ask for checks that run a command.")
+@option(
+    "--deregister",
+    type=click.Choice(["always", "on-success", "never"]),
+    default="always",
+    show_default=True,
+    help="What becomes of a dead container's services: on-success keeps, as critical, what failed by itself.",
+)
+@option(
+    "--deregister-after",
+    metavar="DURATION",
+    default="0",
+    show_default=True,
+    help="Let the catalog drop what has been critical so long (at least 1m); 0 is never.",
+)
+@option(
     "--resync",
     type=click.FloatRange(min=1, max=86400),
     metavar="SECONDS",
@@ -143,12 +201,29 @@ def read_settings(options: dict[str, Any]) -> Settings:
         http=read("http", parse_listens) or (),
         domain=read("domain", parse_domain) or "",
         ips=read("ip", parse_ips) or (),
-        internal=options["internal"],
-        explicit=options["explicit"],
+        policy=_policy(options, read),
         resync=options["resync"],
         deregister_on_exit=options["deregister_on_exit"],
         log_level=options["log_level"],
         log_format=options["log_format"],
+    )
+
+
+def _policy(options: dict[str, Any], read: _Reader) -> Policy:
+    return Policy(
+        internal=options["internal"],
+        explicit=options["explicit"],
+        exposed_by_default=options["exposed_by_default"],
+        constraints=read("constraint", lambda texts: tuple(map(parse_constraint, texts))) or (),
+        networks=tuple(options["network"]),
+        ip_from_label=options["ip_from_label"],
+        ip_from_network=options["ip_from_network"],
+        tags=options["tags"],
+        name_template=options["name_template"],
+        meta=read("meta", lambda texts: tuple(map(parse_meta, texts))) or (),
+        allow_script_checks=options["allow_script_checks"],
+        deregister=options["deregister"],
+        deregister_after=read("deregister_after", parse_seconds),
     )
 
 

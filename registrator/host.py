@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from registrator.bridge.instances import Host
+from registrator.bridge.addresses import Host
 from registrator.model import Engine, Node
 from registrator.settings import Settings
 

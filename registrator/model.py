@@ -88,6 +88,7 @@ class Container:
     health: str = ""  # "", starting, healthy or unhealthy; "" is "no HEALTHCHECK"
     health_output: str = ""  # the last probe's own output
     exit_code: int = 0
+    hostname: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from registrator.duration import parse_duration
+from registrator.policy import Constraint, Policy
+
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+CONSTRAINT = re.compile(r"(?P<bang>!)?(?P<key>[^=!\s]+)(?:(?P<operator>!?=)(?P<value>.*))?", re.DOTALL)
+META = re.compile(r"(?!consul-|registrator-)[A-Za-z0-9_-]{1,128}")
 
 
 class SettingError(ValueError):
@@ -65,8 +72,7 @@ class Settings:
     http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)
     domain: str = "consul"
     ips: tuple[str, ...] = ()  # at most one of each family
-    internal: bool = False
-    explicit: bool = False
+    policy: Policy = Policy()  # noqa: RUF009 - frozen
     resync: float = 60.0
     deregister_on_exit: bool = False
     log_level: str = "info"
@@ -125,6 +131,33 @@ def parse_domain(text: str) -> str:
     if not domain or len(domain) > 200 or not all(LABEL.fullmatch(part) for part in domain.split(".")):
         raise SettingError(f"{text!r} is no DNS zone; write for instance consul or svc.example.org")
     return domain
+
+
+def parse_constraint(text: str) -> Constraint:
+    """Parse a condition on labels: "key", "!key", "key=value" or "key!=value". Raises SettingError."""
+    match = CONSTRAINT.fullmatch(text.strip())
+    if match is None or (match["bang"] and match["operator"]):
+        raise SettingError(f"{text!r} is no constraint; write key, !key, key=value or key!=value")
+    negated = bool(match["bang"]) or match["operator"] == "!="
+    return Constraint(match["key"], match["value"] if match["operator"] else None, negated)
+
+
+def parse_meta(text: str) -> tuple[str, str]:
+    """Parse KEY=VALUE, within Consul's limits on service metadata. Raises SettingError."""
+    key, separator, value = text.partition("=")
+    if not separator or not META.fullmatch(key) or len(value.encode(errors="surrogateescape")) > 512:
+        raise SettingError(
+            f"{text!r} is no KEY=VALUE; a key is letters, digits, - and _, a value at most 512 bytes"
+        )
+    return key, value
+
+
+def parse_seconds(text: str) -> float:
+    """Parse a duration ("90s", "10m"); "0" is none. Raises SettingError."""
+    seconds = 0.0 if text.strip() == "0" else parse_duration(text)
+    if seconds is None:
+        raise SettingError(f"{text!r} is no duration; write for instance 90s, 10m or 1h30m")
+    return seconds
 
 
 def parse_consul(text: str, env: Mapping[str, str], token_file: str = "") -> ConsulAddress:

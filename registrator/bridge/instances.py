@@ -11,28 +11,25 @@ The rules, in the order in which they are applied:
    port's own key gave the name (as gliderlabs/registrator has it).
 3. Addresses. One on every network of the container, and the node's own with the
    published port; the preferred one is what Consul shows as Address.
-
-Ingress and docker_gwbridge addresses are nobody's to connect to and are left
-out; so are loopback and unspecified ones.
+4. Checks: those that the keys ask for, and Docker's own word on its health.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
+from registrator.bridge.addresses import Host, addresses, registered_address
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
+from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
     META_CONTAINER,
     META_OWNER,
     PASSING,
-    Address,
-    Attachment,
     Check,
     Container,
     Health,
@@ -41,41 +38,14 @@ from registrator.model import (
     Problem,
     health_check_id,
 )
+from registrator.policy import Policy, selects
 
-UNREACHABLE_NETWORKS = frozenset(("ingress", "docker_gwbridge"))
-DEFAULT_BRIDGE = "bridge"
-PUBLISHED = "published"  # the network's name in the node's own address
-SHORT_ID = 12
 META_NAME = "registrator-name"
 
 # The TTL of the check by which the agent reports Docker's word. It is long so
 # that the agent's own death or update empties no lookup; the node's death
 # shows by Consul's serf check.
 HEALTH_TTL = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The Docker node on which the containers live.
-
-    `owner` is the engine's id, `name` the node's name as Docker tells it,
-    `ips` its addresses (at most one of each family) for published ports.
-    `forced`: the operator gave them, so they win over a binding's own address.
-    """
-
-    owner: str
-    name: str
-    ips: tuple[str, ...]
-    forced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator decides about registration."""
-
-    internal: bool = False
-    explicit: bool = False
-
 
 Found = tuple[tuple[Instance, ...], tuple[Problem, ...]]
 
@@ -95,7 +65,7 @@ def instances(container: Container, host: Host, policy: Policy, peer: Container 
 
     `peer` is the container whose network this one shares (`container:<id>`).
     """
-    if not container.up:
+    if not container.up or not selects(policy, container.labels):
         return (), ()
     if peer is not None:
         container = _in_network_of(container, peer)
@@ -120,12 +90,6 @@ def instances(container: Container, host: Host, policy: Policy, peer: Container 
                 continue
             found[instance.id] = instance
     return tuple(found.values()), tuple(dict.fromkeys(problems))
-
-
-def reachable_networks(container: Container) -> tuple[Attachment, ...]:
-    """The networks on which peers reach a container, the preferred one first."""
-    usable = (n for n in container.networks if n.network not in UNREACHABLE_NETWORKS and n.addresses)
-    return tuple(sorted(usable, key=lambda n: (n.network == DEFAULT_BRIDGE, n.network)))
 
 
 def _in_network_of(container: Container, peer: Container) -> Container:
@@ -159,19 +123,19 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
     if subject.policy.explicit and not wishes.names:
         return []
     if several and wishes.id and not wishes.own_id:
-        wishes = replace(wishes, id=f"{wishes.id}:{_port_id(port)}")
+        wishes = replace(wishes, id=f"{wishes.id}:{port_id(port)}")
     base = _unnamed(subject, port, wishes, problems)
     if base is None:
         if wishes.names:
             problems.append(Problem(container.name, "has no address to register", "attach it to a network"))
         return []
-    default = _default_name(container)
+    default = default_name(container, subject.policy, problems)
     named: list[Instance] = []
     for wanted in wishes.names or (dns_safe(default),):
         if not wanted:
             problems.append(Problem(container.name, f"{default!r} gives no name for DNS", "set SERVICE_NAME"))
             continue
-        name = _with_suffix(wanted, port) if several and not wishes.own_name else wanted
+        name = with_suffix(wanted, port) if several and not wishes.own_name else wanted
         original = {} if wishes.names or wanted == default else {META_NAME: default}
         named.append(
             replace(
@@ -187,19 +151,21 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
 def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Problem]) -> Instance | None:
     """What all names of a port share; None where it has no address."""
     container, host = subject.container, subject.host
-    addresses = _addresses(container, host, port)
-    preferred = _preferred(addresses, port, wishes, subject.policy, problems)
+    known = addresses(container, host, subject.policy, port)
+    preferred, refused = registered_address(container, known, port, wishes, subject.policy)
+    problems += refused
     if preferred is None:
         return None
-    tags = (*wishes.tags, "udp") if port.protocol == "udp" else wishes.tags
+    own = {META_OWNER: host.owner, META_CONTAINER: container.id}
     return Instance(
-        id=wishes.id or _instance_id(host, container, port),
+        # As gliderlabs/registrator writes it.
+        id=wishes.id or f"{host.name}:{container.name}:{port_id(port)}",
         service="",
         address=preferred.ip,
         port=preferred.port,
-        tags=tuple(sorted(set(tags))),
-        meta={**wishes.meta, META_OWNER: host.owner, META_CONTAINER: container.id},
-        addresses=addresses,
+        tags=all_tags(container, port, wishes, subject.policy, problems),
+        meta={**dict(subject.policy.meta), **wishes.meta, **own},
+        addresses=known,
         weights=wishes.weights,
         health=docker_health(container),
         enable_tag_override=wishes.enable_tag_override,
@@ -209,13 +175,26 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
 def _with_checks(subject: _Subject, port: Port, instance: Instance, problems: list[Problem]) -> Instance:
     """An instance with the checks that its keys ask for, and Docker's own health."""
     keys = subject.keys.at(port.number, port.protocol)
-    checks, refused = parse_checks(keys, instance.id, instance.address, instance.port)
+    checks, refused = parse_checks(keys, instance, subject.container.id, subject.policy)
     problems += refused
     if instance.health is not None:
-        checks = (*checks, Check(health_check_id(instance.id), "Docker health", "ttl", ttl=HEALTH_TTL))
+        checks = (*checks, _docker_check(instance.id, subject.policy))
     if not checks:
         return instance
     return replace(instance, checks=checks, meta={**instance.meta, META_CHECKS: _digest(checks)})
+
+
+def left_behind(held: Instance, reason: str, policy: Policy) -> Instance:
+    """An instance that stays registered though its container is on its way out or gone: critical."""
+    check = _docker_check(held.id, policy)
+    meta = {**held.meta, META_CHECKS: _digest((check,))}
+    return replace(held, checks=(check,), meta=meta, health=Health(CRITICAL, reason))
+
+
+def _docker_check(instance_id: str, policy: Policy) -> Check:
+    """The TTL check by which the agent reports Docker's word."""
+    after = policy.deregister_after
+    return Check(health_check_id(instance_id), "Docker health", "ttl", ttl=HEALTH_TTL, deregister_after=after)
 
 
 def docker_health(container: Container) -> Health | None:
@@ -229,77 +208,6 @@ def docker_health(container: Container) -> Health | None:
     if container.health == "starting":
         return Health(CRITICAL, "starting: its HEALTHCHECK has not passed yet")
     return Health(CRITICAL, container.health_output or "unhealthy")
-
-
-def _addresses(container: Container, host: Host, port: Port) -> tuple[Address, ...]:
-    """Every address of a container port: the node's own first, then network by network."""
-    if container.network_mode == "host":
-        return tuple(Address(PUBLISHED, "", ip, port.number) for ip in host.ips)
-    published = (Address(PUBLISHED, "", ip, number) for ip, number in _published(port, host))
-    inside = (
-        Address(n.network, n.network_id[:SHORT_ID], ip, port.number)
-        for n in reachable_networks(container)
-        for ip in n.addresses
-    )
-    return (*published, *inside)
-
-
-def _published(port: Port, host: Host) -> list[tuple[str, int]]:
-    """Where the node publishes a port, at most once for each family, IPv4 first."""
-    found: dict[bool, tuple[str, int]] = {}
-    for binding in port.bindings:
-        bound = ipaddress.ip_address(binding.host_ip or "0.0.0.0")
-        if bound.is_loopback:
-            continue
-        six = bound.version == 6
-        own = next((ip for ip in host.ips if (":" in ip) is six), "")
-        ip = own if bound.is_unspecified or (host.forced and own) else str(bound)
-        if ip:
-            found.setdefault(six, (ip, binding.host_port))
-    return [found[six] for six in (False, True) if six in found]
-
-
-def _preferred(
-    addresses: tuple[Address, ...], port: Port, wishes: Wishes, policy: Policy, problems: list[Problem]
-) -> Address | None:
-    """The address that is registered as the service's own; None where there is none."""
-    ordered = sorted(addresses, key=lambda a: bool(a.network_id) is not policy.internal)
-    best = next(iter(ordered), None)
-    if not wishes.ip:
-        return best
-    try:
-        ip = str(ipaddress.ip_address(wishes.ip))
-    except ValueError:
-        problems.append(
-            Problem("SERVICE_IP", f"{wishes.ip[:40]!r} is no IP address", "write one such as 10.0.0.5")
-        )
-        return best
-    return replace(best, ip=ip) if best else Address(PUBLISHED, "", ip, port.number)
-
-
-def _default_name(container: Container) -> str:
-    if container.task is not None:
-        return container.task.service
-    return container.compose_service or _image_name(container.image)
-
-
-def _image_name(image: str) -> str:
-    """The base name of an image: "registry:5000/team/redis:7@sha256:..." is "redis"."""
-    return image.rpartition("/")[2].partition("@")[0].partition(":")[0]
-
-
-def _with_suffix(name: str, port: Port) -> str:
-    suffix = f"-{port.number}"
-    return name and dns_safe(name)[: 63 - len(suffix)].rstrip("-") + suffix
-
-
-def _instance_id(host: Host, container: Container, port: Port) -> str:
-    """`<host>:<container name>:<port>[:udp]`, as gliderlabs/registrator writes it."""
-    return f"{host.name}:{container.name}:{_port_id(port)}"
-
-
-def _port_id(port: Port) -> str:
-    return str(port.number) if port.protocol == "tcp" else f"{port.number}:{port.protocol}"
 
 
 def _digest(checks: Iterable[Check]) -> str:

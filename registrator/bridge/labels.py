@@ -87,7 +87,7 @@ class Wishes:
     own_name: bool = False  # named by the port's own key: no port suffix
     id: str = ""
     own_id: bool = False  # the id is the port's own: no port suffix
-    tags: tuple[str, ...] = ()
+    tags: str = ""  # a comma list, perhaps with templates in it
     ip: str = ""
     weights: Weights = EQUAL
     enable_tag_override: bool = False
@@ -139,10 +139,10 @@ def parse_wishes(keys: Keys, port: int, protocol: str) -> tuple[Wishes, list[Pro
         own_name=bool(own_name),
         id=at.get("id", "").strip(),
         own_id=bool(keys.of_port(port, protocol, "id").strip()),
-        tags=split_tags(at.get("tags", "")),
+        tags=at.get("tags", ""),
         ip=at.get("ip", "").strip(),
         weights=Weights(_weight(at, "weight_passing", problems), _weight(at, "weight_warning", problems)),
-        enable_tag_override=_flag(at, "enable_tag_override", problems),
+        enable_tag_override=read_flag(at, "enable_tag_override", problems),
         meta=_meta(at, problems),
     )
     return wishes, problems
@@ -189,7 +189,7 @@ def _names(text: str, problems: list[Problem]) -> tuple[str, ...]:
             problems.append(
                 Problem(
                     "SERVICE_NAME",
-                    f"{_short(wanted)!r} is no name that DNS can hold, {outcome}",
+                    f"{short(wanted)!r} is no name that DNS can hold, {outcome}",
                     f"use letters, digits, - and _, at most {MAX_LABEL} of them",
                 )
             )
@@ -204,18 +204,19 @@ def _weight(at: Mapping[str, str], key: str, problems: list[Problem]) -> int:
         return 1
     if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_WEIGHT)) or int(text) > MAX_WEIGHT:
         remedy = f"give a number from 0 to {MAX_WEIGHT}"
-        problems.append(Problem(PREFIX + key.upper(), f"{_short(text)!r} is no weight, 1 is used", remedy))
+        problems.append(Problem(PREFIX + key.upper(), f"{short(text)!r} is no weight, 1 is used", remedy))
         return 1
     return int(text)
 
 
-def _flag(at: Mapping[str, str], key: str, problems: list[Problem]) -> bool:
+def read_flag(at: Mapping[str, str], key: str, problems: list[Problem]) -> bool:
+    """A key that is yes or no; anything else is said and counts as no."""
     text = at.get(key, "").strip().lower()
     if text not in TRUE | FALSE:
         problems.append(
             Problem(
                 PREFIX + key.upper(),
-                f"{_short(text)!r} is neither yes nor no, no is used",
+                f"{short(text)!r} is neither yes nor no, no is used",
                 "write true or false",
             )
         )
@@ -237,7 +238,7 @@ def _meta(at: Mapping[str, str], problems: list[Problem]) -> dict[str, str]:
         if fault is None:
             meta[key] = at[key]
         else:
-            problems.append(Problem(PREFIX + _short(key).upper(), *fault))
+            problems.append(Problem(PREFIX + short(key).upper(), *fault))
     return meta
 
 
@@ -252,5 +253,6 @@ def _meta_fault(key: str, value: str) -> tuple[str, str] | None:
     return None
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text that fits in a log line."""
     return text if len(text) <= 40 else text[:37] + "..."

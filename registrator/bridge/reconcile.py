@@ -21,15 +21,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from dataclasses import replace
 from typing import Protocol
 
+from registrator.bridge.addresses import Host
 from registrator.bridge.drains import Drains
 from registrator.bridge.holdings import Holdings
-from registrator.bridge.instances import HEALTH_TTL, Host, Policy, instances
+from registrator.bridge.instances import HEALTH_TTL, instances, left_behind
 from registrator.bridge.lanes import Lanes
 from registrator.bridge.plan import Plan, plan
 from registrator.bridge.views import Views
 from registrator.catalog import Refused, Registry
 from registrator.complaint import Complaint
 from registrator.model import Container, Event, Failure, Health, Instance, Problem
+from registrator.policy import ALWAYS, Policy, keeps
 from registrator.settings import join_host_port
 from registrator.stats import Stats
 
@@ -247,14 +249,24 @@ class Reconciler:
             self.views.put(container)
             self._desired[container_id] = self._wanted(container)
         else:
-            self.views.drop(container_id)
-            for known in (self._desired, self._said, self._seen):
-                known.pop(container_id, None)
-            self._refresh.discard(container_id)
+            self._forget(container_id, container)
         self._stats.containers = len(self._containers)
         if before != container:
             for sharer in self._sharing.pop(container_id, ()):
                 self._touch(sharer)
+
+    def _forget(self, container_id: str, gone: Container | None) -> None:
+        """A container is not up any more; its instances go, unless the policy keeps them."""
+        self.views.drop(container_id)
+        for known in (self._desired, self._said, self._seen):
+            known.pop(container_id, None)
+        self._refresh.discard(container_id)
+        if keeps(self._policy, gone):
+            reason = f"exited with code {gone.exit_code}" if gone else "its container is gone"
+            held = self._holdings.of(container_id).values()
+            self._desired[container_id] = tuple(
+                left_behind(i, reason, self._policy) for i in held if i.service
+            )
 
     def _wanted(self, container: Container) -> tuple[Instance, ...]:
         """What is to be registered of a container that is up; what was refused is said once."""
@@ -273,9 +285,17 @@ class Reconciler:
 
     def _plan(self, container_id: str) -> Plan:
         """What has to be written for a container, by all that is known of it."""
-        desired = () if container_id in self._drains else self._desired.get(container_id, ())
+        desired = self._desired.get(container_id, ())
+        if container_id in self._drains:
+            desired = self._drained(desired)
         free = (i for i in desired if self._rival(i.id, container_id) is None)
         return plan(free, self._holdings.of(container_id))
+
+    def _drained(self, desired: tuple[Instance, ...]) -> tuple[Instance, ...]:
+        """What is wanted of a container that was told to stop: nothing, unless it may have to be kept."""
+        if self._policy.deregister == ALWAYS:
+            return ()
+        return tuple(left_behind(instance, "told to stop", self._policy) for instance in desired)
 
     def _rival(self, instance_id: str, container_id: str) -> Container | None:
         """The other running container that wants, and holds, the same id."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registrator.bridge.instances import SHORT_ID, reachable_networks
+from registrator.bridge.addresses import SHORT_ID, reachable_networks
 from registrator.model import OUTSIDE, Container, View
 
 

@@ -120,6 +120,7 @@ def parse_inspect(document: object) -> Container:
         id=_id(inspected),
         name=_text(inspected.get("Name")).removeprefix("/"),
         image=_text(config.get("Image")),
+        hostname=_text(config.get("Hostname")),
         state=_text(state.get("Status")),
         health=_health(health),
         health_output=_health_output(health),

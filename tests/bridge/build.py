@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from registrator.bridge.instances import Host, Policy
+from registrator.bridge.addresses import Host
 from registrator.model import Attachment, Binding, Container, Port
+from registrator.policy import Policy
 
 HOST = Host(owner="ENGINE", name="node1", ips=("192.0.2.7", "2001:db8::7"))
 POLICY = Policy()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registrator.bridge.checks import parse_checks, parse_duration
-from registrator.model import Check
+from registrator.bridge.checks import parse_checks
+from registrator.duration import parse_duration
+from registrator.model import Check, Instance
+from registrator.policy import Policy
+
+AT = Instance("i", "web", "10.0.0.5", 80)
+ALLOWED = Policy(allow_script_checks=True)
 
 ROWS = [
     (
@@ -56,16 +63,18 @@ ROWS = [
 
 @pytest.mark.parametrize(("keys", "check"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_checks(keys: dict[str, str], check: Check) -> None:
-    assert parse_checks(keys, "i", "10.0.0.5", 80) == ((check,), [])
+    assert parse_checks(keys, AT, "c" * 64, ALLOWED) == ((check,), [])
 
 
 def test_several_checks_on_one_instance() -> None:
-    checks, _ = parse_checks({"check_http": "/", "check_tcp": "true"}, "i", "10.0.0.5", 80)
+    checks, _ = parse_checks({"check_http": "/", "check_tcp": "true"}, AT, "c" * 64, ALLOWED)
     assert [c.id for c in checks] == ["i:http", "i:tcp"]
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
-    checks, _ = parse_checks({"check_http": "/", "check_tcp": "true"}, "i", "fd00::5", 80)
+    checks, _ = parse_checks(
+        {"check_http": "/", "check_tcp": "true"}, replace(AT, address="fd00::5"), "c" * 64, ALLOWED
+    )
     assert [c.target for c in checks] == ["http://[fd00::5]:80/", "[fd00::5]:80"]
 
 
@@ -78,13 +87,13 @@ def test_an_ipv6_address_is_bracketed() -> None:
     ],
 )
 def test_nonsense_is_said_and_the_default_used(keys: dict[str, str], subject: str) -> None:
-    checks, problems = parse_checks(keys, "i", "10.0.0.5", 80)
+    checks, problems = parse_checks(keys, AT, "c" * 64, ALLOWED)
     assert checks == (Check("i:http", "HTTP /", "http", "http://10.0.0.5:80/"),)
     assert [p.subject for p in problems] == [subject]
 
 
 def test_without_a_port_there_is_nothing_to_probe() -> None:
-    checks, problems = parse_checks({"check_tcp": "1"}, "i", "10.0.0.5", 0)
+    checks, problems = parse_checks({"check_tcp": "1"}, replace(AT, port=0), "c" * 64, ALLOWED)
     assert checks == ()
     assert len(problems) == 1
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registrator.bridge.instances import Host, Policy, docker_health, instances
+from registrator.bridge.addresses import Host
+from registrator.bridge.instances import docker_health, instances
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -24,6 +25,7 @@ from registrator.model import (
     Task,
     health_check_id,
 )
+from registrator.policy import Policy
 from tests.bridge.build import APP, BRIDGE, DUAL, HOST, INGRESS, POLICY, container, exposed, published
 
 TASK = Task("shop_web", "s1", "t1", "2", "n1", "shop")

@@ -89,9 +89,7 @@ def test_tags(text: str, tags: tuple[str, ...]) -> None:
 
 def test_three_hundred_tags_are_all_kept() -> None:
     text = ",".join(f"tag{n}" for n in range(300))
-    wishes, problems = parse_wishes(parse_keys({}, {"SERVICE_TAGS": text})[0], 80, "tcp")
-    assert len(wishes.tags) == 300
-    assert problems == []
+    assert len(split_tags(text)) == 300
 
 
 @pytest.mark.parametrize(

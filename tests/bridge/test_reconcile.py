@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator.bridge.instances import Host, Policy, instances
+from registrator.bridge.addresses import Host
+from registrator.bridge.instances import instances
 from registrator.bridge.reconcile import Reconciler
 from registrator.model import (
     CRITICAL,
@@ -24,6 +25,7 @@ from registrator.model import (
     Instance,
     View,
 )
+from registrator.policy import Policy
 from registrator.stats import Stats
 from tests.bridge.build import HOST, container, exposed
 from tests.bridge.fakes import REFUSED, UNAVAILABLE, MemoryEngine, MemoryRegistry

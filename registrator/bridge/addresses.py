@@ -1,0 +1,106 @@
+"""The addresses of a container port: on each of its networks, and the node's own.
+
+Ingress and docker_gwbridge addresses are nobody's to connect to and are left
+out; so are loopback and unspecified ones.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, replace
+
+from registrator.bridge.labels import Wishes
+from registrator.model import Address, Attachment, Container, Port, Problem
+from registrator.policy import Policy
+
+UNREACHABLE_NETWORKS = frozenset(("ingress", "docker_gwbridge"))
+DEFAULT_BRIDGE = "bridge"
+PUBLISHED = "published"  # the network's name in the node's own address
+SHORT_ID = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The Docker node on which the containers live.
+
+    `owner` is the engine's id, `name` the node's name as Docker tells it,
+    `ips` its addresses (at most one of each family) for published ports.
+    `forced`: the operator gave them, so they win over a binding's own address.
+    """
+
+    owner: str
+    name: str
+    ips: tuple[str, ...]
+    forced: bool = False
+
+
+def reachable_networks(container: Container, preferred: tuple[str, ...] = ()) -> tuple[Attachment, ...]:
+    """The networks on which peers reach a container, the most wanted first.
+
+    Those that the operator prefers, in that order; then the container's own
+    ones by name; the default bridge last.
+    """
+    rank = {name: number for number, name in enumerate(preferred)}
+    usable = (n for n in container.networks if n.network not in UNREACHABLE_NETWORKS and n.addresses)
+    return tuple(
+        sorted(usable, key=lambda n: (rank.get(n.network, len(rank)), n.network == DEFAULT_BRIDGE, n.network))
+    )
+
+
+def addresses(container: Container, host: Host, policy: Policy, port: Port) -> tuple[Address, ...]:
+    """Every address of a container port: the node's own first, then network by network."""
+    if container.network_mode == "host":
+        return tuple(Address(PUBLISHED, "", ip, port.number) for ip in host.ips)
+    published = (Address(PUBLISHED, "", ip, number) for ip, number in _published(port, host))
+    inside = (
+        Address(n.network, n.network_id[:SHORT_ID], ip, port.number)
+        for n in reachable_networks(container, policy.networks)
+        for ip in n.addresses
+    )
+    return (*published, *inside)
+
+
+def registered_address(
+    container: Container, known: tuple[Address, ...], port: Port, wishes: Wishes, policy: Policy
+) -> tuple[Address | None, tuple[Problem, ...]]:
+    """The address that is registered as the service's own; None where there is none.
+
+    SERVICE_IP wins, then the label that the operator named, then the network
+    that the operator named; else the node's own, or with `--internal` the
+    container's.
+    """
+    ordered = sorted(known, key=lambda a: bool(a.network_id) is not policy.internal)
+    wanted = next((a for a in known if policy.ip_from_network and a.network == policy.ip_from_network), None)
+    best = wanted or next(iter(ordered), None)
+    told = [("SERVICE_IP", wishes.ip)]
+    if policy.ip_from_label:
+        # The label may hold a prefix length, as in 10.0.0.5/24.
+        told.append(
+            (policy.ip_from_label, container.labels.get(policy.ip_from_label, "").partition("/")[0].strip())
+        )
+    problems: list[Problem] = []
+    for subject, text in told:
+        if not text:
+            continue
+        try:
+            ip = str(ipaddress.ip_address(text))
+        except ValueError:
+            problems.append(Problem(subject, f"{text[:40]!r} is no IP address", "write one such as 10.0.0.5"))
+            continue
+        return (replace(best, ip=ip) if best else Address(PUBLISHED, "", ip, port.number)), tuple(problems)
+    return best, tuple(problems)
+
+
+def _published(port: Port, host: Host) -> list[tuple[str, int]]:
+    """Where the node publishes a port, at most once for each family, IPv4 first."""
+    found: dict[bool, tuple[str, int]] = {}
+    for binding in port.bindings:
+        bound = ipaddress.ip_address(binding.host_ip or "0.0.0.0")
+        if bound.is_loopback:
+            continue
+        six = bound.version == 6
+        own = next((ip for ip in host.ips if (":" in ip) is six), "")
+        ip = own if bound.is_unspecified or (host.forced and own) else str(bound)
+        if ip:
+            found.setdefault(six, (ip, binding.host_port))
+    return [found[six] for six in (False, True) if six in found]

@@ -1,0 +1,71 @@
+"""What the operator decides about registration: which containers, at which address, for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registrator.model import Container
+
+ALWAYS, ON_SUCCESS, NEVER = "always", "on-success", "never"
+
+# The label by which a container opts in or out, whatever else it says.
+ENABLE_LABEL = "registrator.enable"
+
+SIGNALLED = 128  # set in the exit code of a container that a signal ended
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A condition on a container's labels; `value` None asks only whether the label is there."""
+
+    key: str
+    value: str | None = None
+    negated: bool = False
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container with these labels fulfils it."""
+        found = labels.get(self.key)
+        matches = found is not None if self.value is None else found == self.value
+        return matches is not self.negated
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The options of `registrator agent` that shape what is registered."""
+
+    internal: bool = False  # prefer the container's address and port to the node's
+    explicit: bool = False  # only what names a service
+    exposed_by_default: bool = True  # False: only containers labelled registrator.enable=true
+    constraints: tuple[Constraint, ...] = ()  # all of them must hold
+    networks: tuple[str, ...] = ()  # whose addresses are preferred, the most wanted first
+    ip_from_label: str = ""  # a label that holds the address
+    ip_from_network: str = ""  # a network whose address and container port are registered
+    tags: str = ""  # a comma list for every service; may be a template
+    name_template: str = ""  # gives the default name
+    meta: tuple[tuple[str, str], ...] = ()  # for every service
+    allow_script_checks: bool = False
+    deregister: str = ALWAYS
+    deregister_after: float = 0.0  # seconds a check may be critical before the catalog drops the instance
+
+
+def selects(policy: Policy, labels: Mapping[str, str]) -> bool:
+    """Whether a container with these labels is to be registered at all."""
+    enabled = labels.get(ENABLE_LABEL, "").strip().lower()
+    if enabled in ("false", "0", "no") or (
+        not policy.exposed_by_default and enabled not in ("true", "1", "yes")
+    ):
+        return False
+    return all(constraint.holds(labels) for constraint in policy.constraints)
+
+
+def keeps(policy: Policy, gone: Container | None) -> bool:
+    """Whether the instances of a container that is not up any more stay registered.
+
+    `gone` is None when the engine does not know the container any more. With
+    "on-success" they stay when it failed by itself: an exit code that is
+    neither 0 nor that of a signal.
+    """
+    if policy.deregister == ON_SUCCESS:
+        return gone is not None and gone.exit_code != 0 and not gone.exit_code & SIGNALLED
+    return policy.deregister == NEVER
