@@ -92,6 +92,7 @@ class Reconciler:
         self._host_due = True
         self._lanes = Lanes(self._settle)
         self._drains = Drains(self._touch, stats)
+        self._dead: set[str] = set()  # containers that died and were not looked at since
         self._holdings = Holdings()
         self._containers: dict[str, Container] = {}
         self._desired: dict[str, tuple[Instance, ...]] = {}
@@ -137,6 +138,9 @@ class Reconciler:
                 self._drains.signalled(self._containers[event.container], event.signal)
             elif event.action in ("die", "start", "destroy"):
                 self._drains.end(event.container)
+                self._dead.discard(event.container)
+                if event.action == "die":
+                    self._dead.add(event.container)
             self._touch(event.container)
 
     async def _heed_disturbances(self) -> None:
@@ -227,8 +231,13 @@ class Reconciler:
         """Make the catalog true for one container; True when it is worth another try soon."""
         try:
             await self._host_known.wait()
+            if dead := container_id in self._dead:
+                # An inspect would be answered only when the engine has cleaned up, some 50 ms later.
+                await self._apply(container_id)
             if container_id not in self._drains:
                 await self._look(container_id)
+            if dead:
+                self._dead.discard(container_id)
             await self._apply(container_id)
         except Refused as refusal:
             # Asking again soon would be refused again; the next round asks.
@@ -286,13 +295,13 @@ class Reconciler:
     def _plan(self, container_id: str) -> Plan:
         """What has to be written for a container, by all that is known of it."""
         desired = self._desired.get(container_id, ())
-        if container_id in self._drains:
+        if container_id in self._drains or container_id in self._dead:
             desired = self._drained(desired)
         free = (i for i in desired if self._rival(i.id, container_id) is None)
         return plan(free, self._holdings.of(container_id))
 
     def _drained(self, desired: tuple[Instance, ...]) -> tuple[Instance, ...]:
-        """What is wanted of a container that was told to stop: nothing, unless it may have to be kept."""
+        """What is wanted of a container that stops or is dead: nothing, unless it may have to be kept."""
         if self._policy.deregister == ALWAYS:
             return ()
         return tuple(left_behind(instance, "told to stop", self._policy) for instance in desired)

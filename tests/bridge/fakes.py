@@ -24,6 +24,8 @@ class MemoryEngine:
         self.queue: asyncio.Queue[Event] = asyncio.Queue()
         self.queue.put_nowait(Event())
         self.broken = False
+        self.cleaned_up = asyncio.Event()  # an engine that is at work on a container lets an inspect wait
+        self.cleaned_up.set()
         self.inspected: list[str] = []
 
     def put(self, container: Container, action: str = "start") -> None:
@@ -43,6 +45,7 @@ class MemoryEngine:
 
     async def inspect(self, container_id: str) -> Container | None:
         await self._answer()
+        await self.cleaned_up.wait()
         self.inspected.append(container_id)
         return self.containers_by_id.get(container_id)
 

@@ -116,6 +116,31 @@ async def test_the_stop_signal_drains_before_the_death() -> None:
         await until(lambda: world.stats.draining == 0 and world.stats.containers == 0)
 
 
+async def test_a_death_is_believed_before_the_engine_has_cleaned_up() -> None:
+    """No inspect is waited for: the engine answers one only when the network is taken down."""
+    async with running(MemoryEngine(A), MemoryRegistry()) as world:
+        await until(lambda: world.stats.ready)
+        world.engine.cleaned_up.clear()
+        world.engine.put(replace(A, state="exited"), "die")
+        await until(lambda: not world.registry.instances)
+        assert world.stats.containers == 1
+        world.engine.cleaned_up.set()
+        await until(lambda: world.stats.containers == 0)
+        assert world.is_true()
+
+
+async def test_a_start_right_after_a_death_is_seen() -> None:
+    """Restarted by the engine: the start comes while the look at the dead one is still waited for."""
+    async with running(MemoryEngine(A), MemoryRegistry()) as world:
+        await until(lambda: world.stats.ready)
+        world.engine.cleaned_up.clear()
+        world.engine.put(replace(A, state="exited"), "die")
+        await until(lambda: not world.registry.instances)
+        world.engine.put(A, "start")
+        world.engine.cleaned_up.set()
+        await until(world.is_true)
+
+
 async def test_another_signal_does_not_drain() -> None:
     async with running(MemoryEngine(A), MemoryRegistry()) as world:
         await until(lambda: world.stats.ready)
@@ -187,7 +212,7 @@ async def test_an_engine_that_does_not_answer_removes_nothing() -> None:
     async with running(MemoryEngine(A), MemoryRegistry(), resync=0.01) as world:
         await until(lambda: world.stats.ready)
         world.engine.broken = True
-        world.engine.say(A.id, "die")
+        world.engine.say(A.id, "update")
         await until(lambda: world.stats.rounds["failed"] > 1)
         assert world.is_true()
         del world.engine.containers_by_id[A.id]
