@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from registrator import __version__
+from registrator.compat import DEFAULT_DOCKER, CompatError, is_compat, translate
 from registrator.logs import set_up
 from registrator.model import Failure
 from registrator.policy import Policy
@@ -244,19 +245,27 @@ class _Reader:
 
 
 def main() -> None:
-    """Run the command line; never returns."""
+    """Run the command line, gliderlabs/registrator's old one included; never returns."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(_arguments(sys.argv[1:]), standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "registrator"
         _fail(USAGE, f"{error.format_message().rstrip('.')}; see `{where} --help`")
-    except SettingError as error:
+    except (SettingError, CompatError) as error:
         _fail(USAGE, str(error))
     except Failure as failure:
         _fail(FAILURE, str(failure))
     except click.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """The arguments as ours; the old command line also looks for the engine where it always did."""
+    if not is_compat(given, tuple(cli.commands)):
+        return given
+    os.environ.setdefault("DOCKER_HOST", DEFAULT_DOCKER)
+    return translate(given)
 
 
 def _fail(code: int, message: str) -> None:

@@ -132,7 +132,8 @@ def _scripts(request: _Request, policy: Policy) -> list[Check]:
             made.append(
                 replace(
                     request.shared,
-                    id=f"{request.instance.id}:{key}",
+                    # ":docker" is the id of the agent's own check.
+                    id=f"{request.instance.id}:{'exec' if key == 'docker' else key}",
                     name=f"{'in the container' if key == 'docker' else 'script'}: {short(command)}",
                     kind="docker" if key == "docker" else "script",
                     target=request.container if key == "docker" else "",

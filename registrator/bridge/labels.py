@@ -141,7 +141,10 @@ def parse_wishes(keys: Keys, port: int, protocol: str) -> tuple[Wishes, list[Pro
         own_id=bool(keys.of_port(port, protocol, "id").strip()),
         tags=at.get("tags", ""),
         ip=at.get("ip", "").strip(),
-        weights=Weights(_weight(at, "weight_passing", problems), _weight(at, "weight_warning", problems)),
+        weights=Weights(
+            _weight(at, "weight_passing", 1, problems),  # Consul refuses 0
+            _weight(at, "weight_warning", 0, problems),
+        ),
         enable_tag_override=read_flag(at, "enable_tag_override", problems),
         meta=_meta(at, problems),
     )
@@ -198,15 +201,16 @@ def _names(text: str, problems: list[Problem]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _weight(at: Mapping[str, str], key: str, problems: list[Problem]) -> int:
+def _weight(at: Mapping[str, str], key: str, least: int, problems: list[Problem]) -> int:
     text = at.get(key, "").strip()
     if not text:
         return 1
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(MAX_WEIGHT)) or int(text) > MAX_WEIGHT:
-        remedy = f"give a number from 0 to {MAX_WEIGHT}"
+    weight = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_WEIGHT)) else -1
+    if not least <= weight <= MAX_WEIGHT:
+        remedy = f"give a number from {least} to {MAX_WEIGHT}"
         problems.append(Problem(PREFIX + key.upper(), f"{short(text)!r} is no weight, 1 is used", remedy))
         return 1
-    return int(text)
+    return weight
 
 
 def read_flag(at: Mapping[str, str], key: str, problems: list[Problem]) -> bool:

@@ -48,8 +48,10 @@ def plan(desired: Iterable[Instance], actual: Mapping[str, Instance]) -> Plan:
 def definition(instance: Instance) -> Instance:
     """What of an instance makes it the same registration.
 
-    Checks are compared by their digest in Meta, health by itself. Where
-    anybody may override the tags they are not ours to compare.
+    Checks are compared by their digest in Meta, health by itself. Consul holds
+    addresses without an order. Where anybody may override the tags they are
+    not ours to compare.
     """
     tags = () if instance.enable_tag_override else instance.tags
-    return replace(instance, checks=(), health=None, tags=tags)
+    addresses = tuple(sorted(instance.addresses, key=lambda address: address.key))
+    return replace(instance, checks=(), health=None, tags=tags, addresses=addresses)
