@@ -246,6 +246,8 @@ class Reconciler:
         except Failure as failure:
             self._complaint.failed("%s", failure)
             return True
+        except Exception:  # whatever one container is like, the others are not to suffer
+            log.exception("container %s cannot be handled, please report this", container_id[:12])
         return False
 
     async def _look(self, container_id: str) -> None:

@@ -293,6 +293,15 @@ async def test_what_was_refused_is_said_once_with_the_containers_name(
         assert sum("container a: SERVICE_99999_NAME" in r.getMessage() for r in caplog.records) == 1
 
 
+async def test_a_fault_of_our_own_spoils_one_container(caplog: pytest.LogCaptureFixture) -> None:
+    """An address that no engine sends: the other container is registered all the same, and it is said."""
+    odd = replace(A, ports=(Port(80, "tcp", (Binding("nonsense", 1),)),))
+    async with running(MemoryEngine(odd, B), MemoryRegistry()) as world:
+        await until(lambda: world.stats.ready)
+        assert list(world.registry.instances) == ["node1:b:80"]
+        assert any("please report this" in record.getMessage() for record in caplog.records)
+
+
 async def test_withdraw_takes_out_what_is_ours_and_nothing_else() -> None:
     foreign = replace(FOREIGN, id="theirs")
     async with running(MemoryEngine(A, B), MemoryRegistry(foreign)) as world:
