@@ -20,9 +20,11 @@ from registrator.model import (
     META_OWNER,
     OUTSIDE,
     PASSING,
+    Binding,
     Container,
     Event,
     Instance,
+    Port,
     View,
 )
 from registrator.policy import Policy
