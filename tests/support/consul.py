@@ -36,7 +36,8 @@ class ConsulServer:
 
     `config` is merged over the configuration written below (Consul's own keys,
     for instance {"acl": {...}}). `token` goes with the helper's own requests;
-    `tls` makes them, and the readiness check, use `https`.
+    `tls` makes them, and the readiness check, use `https`. A `persistent` one
+    keeps its data in its folder, and is a server only where `config` says so.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class ConsulServer:
         *,
         token: str = "",
         tls: ssl.SSLContext | None = None,
+        persistent: bool = False,
     ) -> None:
         self.folder = folder
         self.token = token
+        self._mode = ["-data-dir", str(folder / "data")] if persistent else ["-dev"]
         self._config = dict(config or {})
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self.http_port = self.https_port = self.dns_port = 0
-        self._ports: dict[str, int] = {}
+        self.ports: dict[str, int] = {}
 
     @property
     def url(self) -> str:
@@ -70,17 +73,17 @@ class ConsulServer:
     def start(self) -> None:
         """Start it on free ports and wait until it answers with its own node in the catalog."""
         for _ in range(ATTEMPTS):
-            self._choose_ports()
+            self.choose_ports()
             self.launch()
-            if self._wait_ready():
+            if self.wait_ready():
                 return
             self.kill()
         pytest.fail(f"consul did not start:\n{self._log().read_text()[-2000:]}")
 
     def restart(self) -> None:
-        """Start it again on the ports it had, empty, and wait until it is ready."""
+        """Start it again on the ports it had, empty unless persistent, and wait until it is ready."""
         self.launch()
-        if not self._wait_ready():
+        if not self.wait_ready():
             self.kill()
             pytest.fail(f"consul did not come back on its ports:\n{self._log().read_text()[-2000:]}")
 
@@ -110,6 +113,10 @@ class ConsulServer:
         """PUT a document (JSON) to a path of its API."""
         return self._request("PUT", path, document)
 
+    def post(self, path: str, document: Any = None) -> Any:
+        """POST a document (JSON) to a path of its API."""
+        return self._request("POST", path, document)
+
     def _request(self, method: str, path: str, document: Any) -> Any:
         request = urllib.request.Request(
             self.url + path,
@@ -124,17 +131,18 @@ class ConsulServer:
             body = response.read()
         return json.loads(body) if body.strip() else None
 
-    def _choose_ports(self) -> None:
+    def choose_ports(self) -> None:
+        """Take free ports for the next launch."""
         names = ("http", "https", "dns", "serf_lan", "serf_wan", "server")
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.http_port, self.dns_port = self._ports["http"], self._ports["dns"]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.http_port, self.dns_port = self.ports["http"], self.ports["dns"]
         if self._tls:
-            self.https_port = self._ports["https"]
+            self.https_port = self.ports["https"]
         else:
-            self._ports["https"] = -1
+            self.ports["https"] = -1
 
     def launch(self) -> None:
-        """Start it on the ports it has, empty; do not wait until it is ready."""
+        """Start it on the ports it has; do not wait until it is ready."""
         document = {
             "node_name": "consul-test",
             "bind_addr": "127.0.0.1",
@@ -143,14 +151,14 @@ class ConsulServer:
             "disable_update_check": True,
             "enable_local_script_checks": False,
             "log_level": "warn",
-            "ports": {**self._ports, "grpc": -1},
+            "ports": {**self.ports, "grpc": -1},
             **self._config,
         }
         file = self.folder / "consul.json"
         file.write_text(json.dumps(document))
         with self._log().open("ab") as log:
             self._process = subprocess.Popen(
-                [find_binary(), "agent", "-dev", "-config-file", str(file)],
+                [find_binary(), "agent", *self._mode, "-config-file", str(file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -158,7 +166,7 @@ class ConsulServer:
                 start_new_session=True,  # a Ctrl-C for the tests is not for it
             )
 
-    def _wait_ready(self) -> bool:
+    def wait_ready(self) -> bool:
         """Whether it got ready; False as soon as its process is over."""
         assert self._process is not None
         give_up = time.monotonic() + READY_WITHIN
