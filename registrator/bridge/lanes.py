@@ -35,11 +35,6 @@ class Lanes:
         self._again[key] = asyncio.Event()
         self._tasks[key] = asyncio.create_task(self._run(key))
 
-    @property
-    def busy(self) -> frozenset[str]:
-        """The keys whose lanes are at work now."""
-        return frozenset(self._tasks)
-
     async def finished(self, keys: Iterable[str]) -> None:
         """Wait until the lanes that are at work for these keys now have succeeded."""
         tasks = [self._tasks[key] for key in keys if key in self._tasks]

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -99,7 +100,8 @@ class Reconciler:
         self._sharing: defaultdict[str, set[str]] = defaultdict(set)  # by the container whose network it is
         self._seen: dict[str, Hashable] = {}  # fingerprints, by container
         self._refresh: set[str] = set()  # containers whose health is to be told again
-        self._touched: set[str] = set()  # containers whose lanes ran since the round began
+        self._writing: Counter[str] = Counter()  # writes under way, by container
+        self._written: set[str] = set()  # containers written to since the round began
         self._rivals: set[str] = set()  # containers that want an id which another one holds
         self._said: dict[str, frozenset[Problem]] = {}
         self._round_due = asyncio.Event()
@@ -157,8 +159,19 @@ class Reconciler:
                     self._touch(container_id)
 
     def _touch(self, container_id: str) -> None:
-        self._touched.add(container_id)
         self._lanes.touch(container_id)
+
+    @contextmanager
+    def _write(self, container_id: str) -> Iterator[None]:
+        """A write for a container: what a round reads meanwhile may be older than it."""
+        self._written.add(container_id)
+        self._writing[container_id] += 1
+        try:
+            yield
+        finally:
+            self._writing[container_id] -= 1
+            self._writing += Counter()  # forget those at 0
+            self._written.add(container_id)
 
     # Rounds -----------------------------------------------------------------
 
@@ -189,10 +202,10 @@ class Reconciler:
 
     async def _round(self) -> None:
         host = await self._know_host()
-        self._touched = set(self._lanes.busy)
         listed = await self._engine.containers()
+        self._written = set(self._writing)
         owned = await self._registry.owned(host.owner)
-        self._holdings.adopt(owned, keep=self._touched)
+        self._holdings.adopt(owned, keep=self._written)
         suspects = await self._suspects({c.id: c.fingerprint for c in listed})
         for container_id in suspects:
             self._touch(container_id)
@@ -347,26 +360,31 @@ class Reconciler:
 
     async def _register(self, instance: Instance) -> None:
         # A write that fails may have been carried out all the same.
-        self._holdings.doubt(instance)
-        await self._registry.register(instance)
-        self._holdings.put(replace(instance, checks=()))
+        with self._write(instance.container):
+            self._holdings.doubt(instance)
+            await self._registry.register(instance)
+            self._holdings.put(replace(instance, checks=()))
         network = next((a.network for a in instance.addresses if a.ip == instance.address), "as told")
         where = join_host_port(instance.address, instance.port)
         log.info("registered %s at %s (%s) as %s", instance.service, where, network, instance.id)
 
     async def _report(self, instance_id: str, health: Health) -> None:
-        await self._registry.report(instance_id, health)
-        holder = self._holdings.of(self._holdings.holder(instance_id) or "")
-        if instance_id in holder:
-            self._holdings.put(replace(holder[instance_id], health=health))
+        holder = self._holdings.holder(instance_id) or ""
+        with self._write(holder):
+            await self._registry.report(instance_id, health)
+            held = self._holdings.of(holder)
+            if instance_id in held:
+                self._holdings.put(replace(held[instance_id], health=health))
         log.info("%s is %s: %s", instance_id, health.status, health.output)
 
     async def _deregister(self, instance_id: str, container_id: str) -> None:
         service = self._holdings.of(container_id)[instance_id].service
-        await self._registry.deregister(instance_id)
-        holder = self._holdings.holder(instance_id)
+        with self._write(container_id):
+            await self._registry.deregister(instance_id)
+            holder = self._holdings.holder(instance_id)
+            if holder == container_id:
+                self._holdings.drop(instance_id)
         if holder == container_id:
-            self._holdings.drop(instance_id)
             for rival in self._rivals:
                 self._touch(rival)  # the id may be free for it now
             self._rivals.clear()

@@ -193,6 +193,18 @@ async def test_an_earlier_lifes_registrations_are_adopted_and_its_dead_are_remov
         assert world.registry.writes == ["deregister node1:old:80"]
 
 
+async def test_the_dead_of_an_earlier_life_go_though_their_die_event_is_replayed() -> None:
+    """The lane looked while nothing was adopted yet; the reading that then adopts it must not overlook it."""
+    dead = Instance(
+        "node1:old:80", "web", "10.0.0.9", 80, meta={META_OWNER: "ENGINE", META_CONTAINER: "d" * 64}
+    )
+    engine = MemoryEngine(A)
+    engine.say("d" * 64, "die")
+    async with running(engine, MemoryRegistry(dead)) as world:
+        await until(lambda: world.stats.ready)
+        await until(lambda: "node1:old:80" not in world.registry.instances, 1)
+
+
 async def test_foreign_services_are_never_touched() -> None:
     foreign = replace(FOREIGN, id="theirs")
     others = replace(FOREIGN, id="node2:a:80", meta={META_OWNER: "ANOTHER", META_CONTAINER: "f" * 64})
