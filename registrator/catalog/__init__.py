@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from registrator.model import Failure, Health, Instance, Snapshot
+from registrator.model import Failure, Health, Instance, Selected, Selection, Snapshot
 
 
 class CatalogError(Failure):
@@ -78,6 +78,17 @@ class Directory(Protocol):
         """Make sure that the instances of a known `service` (lower-cased) are in the snapshot.
 
         Returns at once when they are. Raises `CatalogError` when they cannot be had.
+        """
+        ...
+
+    def selected(self, selection: Selection) -> Selected | None:
+        """What `selection` found lately, or None: then it must be awaited by `select`."""
+        ...
+
+    async def select(self, selection: Selection) -> Selected:
+        """Find what is in no snapshot; what does not exist is an empty `Selected`.
+
+        Raises `CatalogError` when it cannot be had.
         """
         ...
 

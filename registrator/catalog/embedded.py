@@ -26,6 +26,7 @@ from registrator.catalog.embedded_checks import KINDS, LiveCheck
 from registrator.catalog.embedded_snapshots import SnapshotBuilder
 from registrator.catalog.probes import Prober
 from registrator.model import (
+    ADDRESS,
     PASSING,
     Check,
     CheckResult,
@@ -33,6 +34,8 @@ from registrator.model import (
     Health,
     Instance,
     Node,
+    Selected,
+    Selection,
     Snapshot,
     health_check_id,
 )
@@ -173,6 +176,17 @@ class EmbeddedCatalog:
         self._publish()
         return self._current()
 
+    def selected(self, selection: Selection) -> Selected:
+        """Instances by address; one node has no other datacenters, no mesh and no prepared queries."""
+        if selection.kind != ADDRESS or self._snapshot is None:
+            return Selected()
+        entries = (entry for service in self._snapshot.services.values() for entry in service.entries)
+        return Selected(tuple(entry for entry in entries if entry.instance.has_address(selection.name)))
+
+    async def select(self, selection: Selection) -> Selected:
+        """The same as `selected`: there is nothing to ask."""
+        return self.selected(selection)
+
     async def wait(self, service: str | None, index: int, timeout: float) -> Snapshot:
         """Return when `Snapshot.index_of` is above `index`, after `timeout` seconds at the latest.
 
@@ -281,7 +295,7 @@ def _refuse(instance: Instance, earlier: _Registered | None) -> frozenset[Check]
     for check in refused - (earlier.refused if earlier else frozenset()):
         log.warning(
             "%s: a %s check cannot be run by the embedded catalog, the instance is registered without %r; "
-            "use an http or tcp check, or a Consul agent (--consul)",
+            "use an http, tcp or grpc check, or a Consul agent (--consul)",
             instance.id,
             check.kind,
             check.id,

@@ -1,6 +1,6 @@
 """One check of the embedded catalog as it stands now, and what keeps it true.
 
-An http or tcp check is moved by its probe, a TTL check by whoever refreshes it
+An http, tcp or grpc check is moved by its probe, a TTL check by whoever refreshes it
 and by the clock. What happens when an instance is registered anew was measured
 on Consul 1.8.7 (`?replace-existing-checks=true`): a check of an id that was
 there keeps its status and output whatever its definition is now, and only a

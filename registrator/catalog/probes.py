@@ -1,4 +1,4 @@
-"""How the embedded catalog runs http and tcp checks, with the semantics of Consul's agent.
+"""How the embedded catalog runs http, tcp and grpc checks, with the semantics of Consul's agent.
 
 Consul keeps a goroutine per check. Here a check that waits is one timer of the
 event loop, whose heap is the only scheduler needed: a thousand checks cost no
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KINDS = frozenset({"http", "tcp"})
+KINDS = frozenset({"http", "tcp", "grpc"})
 
 AT_ONCE = 64  # probes under way
 DEFAULT_TIMEOUT = 10.0  # seconds, as in Consul
@@ -134,6 +134,10 @@ class Prober:
     async def _ask(self, probe: Probe) -> tuple[str, str]:
         if probe.check.kind == "tcp":
             return await connect(probe.check.target, probe.timeout)
+        if probe.check.kind == "grpc":
+            from registrator.catalog import probe_grpc  # noqa: PLC0415 - h2 is needed from here on only
+
+            return await probe_grpc.probe(probe.check, probe.timeout)
         if self._http is None:
             from registrator.catalog.probe_http import HttpClient  # noqa: PLC0415 - heavy, and needed from here on only
 
@@ -143,19 +147,25 @@ class Prober:
 
 async def connect(target: str, timeout: float) -> tuple[str, str]:
     """Run a tcp check once: (status, output). `target` is "host:port", IPv6 in brackets."""
-    host, separator, port = target.rpartition(":")
-    if not separator or not port.isdecimal():
+    address = host_and_port(target)
+    if address is None:
         return CRITICAL, f"dial tcp: address {target}: missing port in address"
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
-            transport, _ = await loop.create_connection(asyncio.Protocol, host.strip("[]"), int(port))
+            transport, _ = await loop.create_connection(asyncio.Protocol, *address)
     except TimeoutError:
         return CRITICAL, f"dial tcp {target}: i/o timeout"
     except (OSError, ValueError, OverflowError) as error:
         return CRITICAL, f"dial tcp {target}: connect: {os_reason(error)}"
     transport.close()
     return PASSING, f"TCP connect {target}: Success"
+
+
+def host_and_port(target: str) -> tuple[str, int] | None:
+    """The two parts of "host:port", an IPv6 address without its brackets; None where there is no port."""
+    host, separator, port = target.rpartition(":")
+    return (host.strip("[]"), int(port)) if separator and port.isdecimal() else None
 
 
 def os_reason(error: Exception) -> str:

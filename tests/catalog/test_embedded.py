@@ -257,7 +257,7 @@ async def test_checks_that_cannot_be_run_are_left_out_with_one_warning(
     catalog: EmbeddedCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Checks of other kinds are named in the log once; the instance and its other checks are registered."""
-    kinds = ("grpc", "docker", "script", "ttl")
+    kinds = ("docker", "script", "ttl")
     checks = tuple(Check(f"c-{kind}", kind, kind, ttl=60.0, status=PASSING) for kind in kinds)
     catalog.settled()
     with caplog.at_level(logging.WARNING):
@@ -265,8 +265,9 @@ async def test_checks_that_cannot_be_run_are_left_out_with_one_warning(
         await catalog.register(instance(checks=checks, tags=("changed",)))
     (entry,) = (await catalog.load("web")).services["web"].entries
     assert [check.id for check in entry.checks] == ["serfHealth", "c-ttl"]
-    assert len(caplog.records) == 3
-    assert "web-1: a grpc check cannot be run by the embedded catalog" in caplog.text
+    assert len(caplog.records) == 2
+    assert "web-1: a script check cannot be run by the embedded catalog" in caplog.text
+    assert "use an http, tcp or grpc check, or a Consul agent (--consul)" in caplog.text
 
 
 async def test_nothing_disturbs_it(catalog: EmbeddedCatalog) -> None:

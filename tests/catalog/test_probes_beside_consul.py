@@ -19,6 +19,7 @@ from aiohttp import web
 from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.model import CRITICAL, PASSING, WARNING, Check, Instance, Node
 from registrator.stats import Stats
+from tests.catalog.grpc_servers import STATUSES, health_server
 from tests.catalog.servers import answer, eventually, self_signed, serving
 from tests.support.consul import ConsulServer
 
@@ -80,6 +81,7 @@ def in_consuls_form(check: Check) -> dict[str, Any]:
         "Body": check.body,
         "Header": {name: list(values) for name, values in check.header},
         "TLSSkipVerify": check.tls_skip_verify,
+        "GRPCUseTLS": check.grpc_use_tls,
         "SuccessBeforePassing": check.success_before_passing,
         "FailuresBeforeCritical": check.failures_before_critical,
     }
@@ -146,6 +148,45 @@ async def test_the_same_servers_have_the_same_results(both: Both, tmp_path: Path
         else:
             assert ours[name] == (status, output), name
     assert ours["fails: refused"] == theirs["fails: refused"]
+
+
+def grpc_table(plain: str, tls: str, without: str) -> list[Check]:
+    """One gRPC check for each kind of answer; the id says which it is."""
+    targets = {
+        **{f"service {service!r}": f"{plain}/{service}" for service in STATUSES},
+        "as a whole": plain,
+        "unknown service": f"{plain}/nobody",
+        "refused by the service": f"{plain}/abort 7 who are you?",
+        "no answer": f"{plain}/slow",
+        "no health service": without,
+        "nobody there": "127.0.0.1:1",
+        "no port": "127.0.0.1",
+        "no TLS": tls,
+        "fails: no name": "no.such.invalid:80",
+    }
+    encrypted = {"skips verification": tls, "down": f"{tls}/down"}
+    return [
+        *(Check(name, name, "grpc", target, 1.0, 0.5) for name, target in targets.items()),
+        *(
+            Check(name, name, "grpc", target, 1.0, 0.5, grpc_use_tls=True, tls_skip_verify=True)
+            for name, target in encrypted.items()
+        ),
+        Check("fails: unknown certificate", "c", "grpc", tls, 1.0, 0.5, grpc_use_tls=True),
+        Check("fails: TLS unknown", "c", "grpc", plain, 1.0, 0.5, grpc_use_tls=True, tls_skip_verify=True),
+    ]
+
+
+async def test_the_same_grpc_servers_have_the_same_results(both: Both, tmp_path: Path) -> None:
+    """Status and output of gRPC checks are Consul's; where TLS or a name fails, the status."""
+    self_signed(tmp_path)
+    with health_server() as plain, health_server(tls=tmp_path) as tls, health_server(servicer=None) as bare:
+        checks = grpc_table(plain, tls, bare)
+        await both.register(*checks)
+        ours, theirs = await both.results_when(lambda results: all(output for _, output in results.values()))
+        await both.deregister()
+    assert ours.keys() == theirs.keys() == {check.id for check in checks}
+    for name, (status, output) in theirs.items():
+        assert ours[name] == (status, ANY if name.startswith("fails") else output), name
 
 
 async def test_thresholds_are_counted_alike(both: Both) -> None:

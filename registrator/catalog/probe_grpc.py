@@ -1,0 +1,205 @@
+"""How a gRPC check is run: one call of the standard health protocol, judged as Consul judges it.
+
+The protocol is one unary call, grpc.health.v1.Health/Check
+(https://github.com/grpc/grpc/blob/master/doc/health-checking.md), over HTTP/2
+(https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). Its two
+messages have one field each, so they are written and read here by hand; what
+is below, h2 does. A module of its own so that h2 costs only who has such a
+check: `probes` imports it when the first one is about to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from urllib.parse import unquote
+
+from h2.connection import H2Connection
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.exceptions import ProtocolError
+
+from registrator import __version__
+from registrator.catalog.probes import host_and_port, os_reason
+from registrator.model import CRITICAL, PASSING, Check
+
+PATH = "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"  # field 1, a varint: ServingStatus.SERVING; it stands first, being the only one
+PREFIX = 5  # octets before a message: compressed or not, and its length in four
+ANSWER_LIMIT = 4096  # octets; the answer has seven
+READ = 65536
+LONGEST_TIMEOUT = 99_999_999  # milliseconds: a grpc-timeout has eight digits
+MESSAGE_LIMIT = 1000  # characters of a server's own words
+
+# grpc-status by number, as Go's gRPC, and so Consul, names them.
+CODES = (
+    *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
+    *("PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange"),
+    *("Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"),
+)
+
+
+class _CallError(Exception):
+    """A call without an answer of status OK; `str()` is Go's text for it."""
+
+    def __init__(self, code: str, description: str) -> None:
+        super().__init__(f"rpc error: code = {code} desc = {description}")
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come back so far on the call's stream."""
+
+    headers: dict[str, str] = field(default_factory=dict)  # trailers included
+    body: bytearray = field(default_factory=bytearray)
+    over: bool = False
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Take in what came. Raises _CallError for a stream that the server gave up."""
+        for event in events:
+            match event:
+                case ResponseReceived() | TrailersReceived():
+                    self.headers.update(_text(event.headers))
+                case DataReceived():
+                    self.body += event.data or b""
+                case StreamReset():
+                    raise _CallError("Unavailable", f"call reset (HTTP/2 error {event.error_code})")
+                case StreamEnded():
+                    self.over = True
+        if len(self.body) > ANSWER_LIMIT:
+            raise _CallError("ResourceExhausted", "the answer is too long for one of the health protocol")
+
+    def message(self) -> bytes:
+        """The message of a call that went well. Raises _CallError for any other."""
+        status = self.headers.get("grpc-status", "")
+        if not status:
+            http = self.headers.get(":status", "none")
+            raise _CallError("Unknown", f"no gRPC answer (HTTP status {http}): is this a gRPC port?")
+        if status != "0":
+            known = status.isascii() and status.isdigit() and len(status) < 3 and int(status) < len(CODES)
+            words = unquote(self.headers.get("grpc-message", ""))[:MESSAGE_LIMIT]
+            raise _CallError(CODES[int(status)] if known else f"Code({status[:10]})", words)
+        return bytes(self.body[PREFIX:])
+
+
+async def probe(check: Check, timeout: float) -> tuple[str, str]:
+    """Ask once; (status, output). SERVING is passing, all else and no answer critical.
+
+    The check's target is "host:port" (IPv6 in brackets), where the server is
+    asked after its health as a whole, or "host:port/service".
+    """
+    server, _, service = check.target.partition("/")
+    try:
+        async with asyncio.timeout(timeout):
+            message = await _call(server, service, _tls(check), timeout)
+    except TimeoutError:
+        return CRITICAL, str(_CallError("DeadlineExceeded", "context deadline exceeded"))
+    except _CallError as error:
+        return CRITICAL, str(error)
+    except (OSError, ProtocolError):  # the connection broke, or it never spoke HTTP/2
+        return CRITICAL, str(_CallError("Unavailable", "connection closed"))
+    if not message.startswith(SERVING):
+        return CRITICAL, "gRPC application didn't report service healthy"
+    return PASSING, f"gRPC check {check.target}: success"
+
+
+async def _call(server: str, service: str, tls: ssl.SSLContext | None, timeout: float) -> bytes:
+    """Connect, call once, and give the answer's message. Raises _CallError, OSError and ProtocolError."""
+    reader, writer = await _dial(server, tls)
+    try:
+        connection = H2Connection()
+        connection.initiate_connection()
+        stream = connection.get_next_available_stream_id()
+        connection.send_headers(stream, _headers(server, timeout, encrypted=tls is not None))
+        connection.send_data(stream, _request(service), end_stream=True)
+        answer = _Answer()
+        while not answer.over:
+            writer.write(connection.data_to_send())
+            received = await reader.read(READ)
+            if not received:
+                raise _CallError("Unavailable", "connection closed")
+            answer.take(connection.receive_data(received))
+        return answer.message()
+    finally:
+        writer.transport.abort()  # nothing is left to say
+
+
+async def _dial(server: str, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to "host:port". Raises _CallError, which says at what it failed."""
+    address = host_and_port(server)
+    try:
+        if address is None:
+            raise _dial_error(f"dial tcp: address {server}: missing port in address")
+        return await asyncio.open_connection(*address, ssl=tls)
+    except TimeoutError:
+        raise
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        raise _connection_error(f"authentication handshake failed: {reason}") from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise _dial_error(f"dial tcp {server}: connect: {os_reason(error)}") from None
+
+
+def _dial_error(reason: str) -> _CallError:
+    return _connection_error(f"Error while dialing {reason}")
+
+
+def _connection_error(reason: str) -> _CallError:
+    return _CallError("Unavailable", f'connection error: desc = "transport: {reason}"')
+
+
+def _headers(server: str, timeout: float, *, encrypted: bool) -> list[tuple[str, str]]:
+    """The request's headers, in the order that gRPC's protocol demands."""
+    return [
+        (":method", "POST"),
+        (":scheme", "https" if encrypted else "http"),
+        (":path", PATH),
+        (":authority", server),
+        ("te", "trailers"),
+        ("grpc-timeout", f"{min(LONGEST_TIMEOUT, round(timeout * 1000))}m"),
+        ("content-type", "application/grpc"),
+        ("user-agent", f"registrator/{__version__} (health check)"),
+    ]
+
+
+def _request(service: str) -> bytes:
+    """A HealthCheckRequest (field 1: the service's name) as one uncompressed message."""
+    name = service.encode(errors="replace")
+    message = b"\x0a" + _varint(len(name)) + name if name else b""
+    return b"\0" + len(message).to_bytes(PREFIX - 1, "big") + message
+
+
+def _varint(number: int) -> bytes:
+    """Protocol Buffers' variable-length integer: seven bits an octet, the lowest first."""
+    octets = bytearray()
+    while number > 0x7F:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*octets, number])
+
+
+def _tls(check: Check) -> ssl.SSLContext | None:
+    return _context(verify=not check.tls_skip_verify) if check.grpc_use_tls else None
+
+
+@cache
+def _context(*, verify: bool) -> ssl.SSLContext:
+    """The TLS context for all checks that verify, or that do not; made once, for it reads the CA files."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _text(headers: Iterable[tuple[str | bytes, str | bytes]] | None) -> Iterator[tuple[str, str]]:
+    """Headers as text; h2 leaves them as the octets that came."""
+    for name, value in headers or ():
+        yield _decoded(name), _decoded(value)
+
+
+def _decoded(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
