@@ -117,8 +117,13 @@ def _environment_tls(environment: Mapping[str, str]) -> Any:  # noqa: ANN401 - t
 
 def _has_contexts(environment: Mapping[str, str]) -> bool:
     """Whether anything names a context: without, the SDK need not be asked."""
-    folder = environment.get("DOCKER_CONFIG") or Path.home() / ".docker"
-    return bool(environment.get("DOCKER_CONTEXT")) or Path(folder, "config.json").exists()
+    if environment.get("DOCKER_CONTEXT"):
+        return True
+    try:
+        folder = environment.get("DOCKER_CONFIG") or Path.home() / ".docker"
+        return Path(folder, "config.json").exists()
+    except (OSError, RuntimeError):  # somebody else's home, or none: no context of ours
+        return False
 
 
 def _from_context(name: str) -> Endpoint:

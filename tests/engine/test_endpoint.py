@@ -160,3 +160,13 @@ def test_a_configuration_without_contexts(tmp_path: Path) -> None:
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text("{}")
     assert str(resolve("", {})) == "unix:///var/run/docker.sock"
+
+
+def test_a_configuration_that_may_not_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service's user whose HOME is root's: pathlib raises where one only asks whether a file exists."""
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert resolve("", {}).name == "unix:///var/run/docker.sock"
