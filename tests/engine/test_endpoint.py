@@ -169,4 +169,4 @@ def test_a_configuration_that_may_not_be_read_is_none(monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "exists", refuse)
-    assert resolve("", {}).name == "unix:///var/run/docker.sock"
+    assert resolve("", {}).socket == "/var/run/docker.sock"
