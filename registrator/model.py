@@ -24,6 +24,12 @@ SEVERITY = {PASSING: 0, WARNING: 1, CRITICAL: 2}
 META_OWNER = "registrator-owner"
 META_CONTAINER = "registrator-container"
 META_CHECKS = "registrator-checks"
+META_SWARM = "registrator-swarm-"  # and "service", "task", "slot", "node", "stack": on Swarm tasks alone
+
+# The bridge by which containers on a Swarm's networks reach their node and the outside.
+GATEWAY = "docker_gwbridge"
+
+SWARM_ID = 25  # characters of a Swarm object's id (base 36); an engine's own have 64 (hexadecimal)
 
 
 class Failure(Exception):
@@ -35,10 +41,14 @@ class Failure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where the node publishes a container port. `host_ip` may be "0.0.0.0" or "::"."""
+    """Where the node publishes a container port. `host_ip` may be "0.0.0.0" or "::".
+
+    `mesh`: by Swarm's routing mesh, in which every node answers for any task.
+    """
 
     host_ip: str
     host_port: int
+    mesh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,11 @@ class Attachment:
         """Its addresses, IPv4 first."""
         return tuple(ip for ip in (self.ipv4, self.ipv6) if ip)
 
+    @property
+    def of_swarm(self) -> bool:
+        """Whether the network is a Swarm's, the same on every node: its ids are shorter than an engine's."""
+        return len(self.network_id) == SWARM_ID
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -75,6 +90,31 @@ class Task:
     slot: str  # the slot's number, or the node id for a global service
     node_id: str
     stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPort:
+    """A port of a service's tasks that the routing mesh publishes on every node."""
+
+    number: int
+    protocol: str
+    published: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmService:
+    """What only a Swarm's managers know of a service (`GET /services`).
+
+    `labels` are those under `deploy:` in a stack file. `replicas` is 0 where
+    `mode` has none (global).
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    mesh: tuple[MeshPort, ...] = ()
+    mode: str = ""  # replicated, global, replicated-job or global-job
+    replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +155,7 @@ class Engine:
     swarm_node_id: str = ""
     swarm_address: str = ""
     manager: bool = False
+    cluster_id: str = ""  # of the Swarm; only managers are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +163,14 @@ class Event:
     """A wake-up from the engine: look again at this container.
 
     `container` is "" for "look at everything": the subscription is new, so
-    events may have been missed. `signal` is set on `kill` alone.
+    events may have been missed. `signal` is set on `kill` alone. `service` is
+    a Swarm service that changed (managers are told): it is about no container.
     """
 
     container: str = ""
     action: str = ""
     signal: int = 0
+    service: str = ""
 
 
 # What the bridge wants ----------------------------------------------------

@@ -15,16 +15,19 @@ from registrator.complaint import Complaint
 from registrator.engine.client import TIMEOUT, Client
 from registrator.engine.endpoint import resolve
 from registrator.engine.errors import EngineError, Refused, Unreachable, not_an_engine
-from registrator.engine.parse import Listed, Malformed, iterate_list, parse_info, parse_inspect, parse_listed
+from registrator.engine.parse import Listed, parse_info, parse_inspect, parse_listed
+from registrator.engine.shapes import Malformed, iterate_list
+from registrator.engine.shared import SharedRead
 from registrator.engine.subscription import Subscription
-from registrator.model import Container, Engine, Event
+from registrator.engine.swarm import parse_gateways, parse_service, with_gateway
+from registrator.model import GATEWAY, Attachment, Container, Engine, Event, SwarmService
 from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SLICE = 8  # containers of a listing that are parsed before others on the loop have their turn
+SLICE = 8  # elements of a listing that are parsed before others on the loop have their turn
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to subscribe
 FAREWELL = 0.5  # seconds that the event thread has to end
 
@@ -48,6 +51,8 @@ class DockerEngine:
         self._slot = asyncio.Semaphore(1)  # held by the event thread
         self._subscription: Subscription | None = None
         self._complaint = Complaint(log)
+        self._gateways = SharedRead(self._read_gateways)
+        self._without_gateways = Complaint(log)
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -67,26 +72,22 @@ class DockerEngine:
 
     async def containers(self) -> list[Listed]:
         """All containers whose processes exist, running or paused (`GET /containers/json`)."""
-        with self._contact():
-            text = await self._client.text("/containers/json")
-        listed: list[Listed] = []
-        try:
-            for document in iterate_list(text):
-                listed.append(parse_listed(document))
-                if len(listed) % SLICE == 0:
-                    await asyncio.sleep(0)
-        except Malformed as error:
-            raise not_an_engine(self._endpoint, str(error)) from None
-        return listed
+        return await self._listed("/containers/json", parse_listed)
+
+    async def services(self) -> list[SwarmService]:
+        """All services of the Swarm (`GET /services`); only a manager that has a leader can tell."""
+        return await self._listed("/services", parse_service)
 
     async def inspect(self, container_id: str) -> Container | None:
-        """One container (`GET /containers/{id}/json`); None when the engine says that there is none."""
-        try:
-            return await self._parsed(f"/containers/{quote(container_id, safe='')}/json", parse_inspect)
-        except Refused as error:
-            if error.status == 404 and error.said:  # a proxy that lost its way says 404 in words of its own
-                return None
-            raise
+        """One container (`GET /containers/{id}/json`); None when the engine says that there is none.
+
+        One that is on a Swarm's network has its place on docker_gwbridge among its networks.
+        """
+        path = f"/containers/{quote(container_id, safe='')}/json"
+        container = await self._if_known(path, parse_inspect)
+        if container is None or not any(network.of_swarm for network in container.networks):
+            return container
+        return with_gateway(container, await self._gateways())
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield wake-ups for ever: an empty one after each new subscription, then one per event.
@@ -120,6 +121,39 @@ class DockerEngine:
                 else:
                     self._complaint.over("the Docker engine at %s is back", self._endpoint)
                 yield event
+
+    async def _read_gateways(self) -> dict[str, Attachment]:
+        """The containers on docker_gwbridge; none where a proxy before the engine hides it."""
+        try:
+            found = await self._if_known(f"/networks/{GATEWAY}", parse_gateways)
+        except Refused as error:
+            self._without_gateways.failed("askers on a Swarm's networks are not recognized: %s", error)
+            return {}
+        self._without_gateways.over("askers on a Swarm's networks are recognized again")
+        return found or {}
+
+    async def _listed(self, path: str, parse: Callable[[object], T]) -> list[T]:
+        """The elements of a long array, parsed in slices."""
+        with self._contact():
+            text = await self._client.text(path)
+        listed: list[T] = []
+        try:
+            for document in iterate_list(text):
+                listed.append(parse(document))
+                if len(listed) % SLICE == 0:
+                    await asyncio.sleep(0)
+        except Malformed as error:
+            raise not_an_engine(self._endpoint, f"{path}: {error}") from None
+        return listed
+
+    async def _if_known(self, path: str, parse: Callable[[object], T]) -> T | None:
+        """What a path names, or None when the engine says that there is no such thing."""
+        try:
+            return await self._parsed(path, parse)
+        except Refused as error:
+            if error.status == 404 and error.said:  # a proxy that lost its way says 404 in words of its own
+                return None
+            raise
 
     async def _parsed(self, path: str, parse: Callable[[object], T]) -> T:
         with self._contact():

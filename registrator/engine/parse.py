@@ -1,24 +1,31 @@
 """Docker's JSON documents -> the model's words: pure, and forgiving.
 
-Written against API 1.41 (Docker 20.10) to 1.52 (Docker 29). An engine says
-null for an empty map, and versions differ in what they leave out, so whatever
-is missing or odd counts as absent. Only a document that does not say what it
-is about is `Malformed`.
+Written against API 1.41 (Docker 20.10) to 1.52 (Docker 29). What is missing or
+odd counts as absent; only a document that does not say what it is about is
+`Malformed`. What a Swarm adds is in `swarm`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from signal import Signals
 from typing import Any
 
+from registrator.engine.shapes import (
+    Malformed,
+    as_address,
+    as_integer,
+    as_list,
+    as_mapping,
+    as_port,
+    as_text,
+    as_texts,
+)
 from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
 
 # The actions that an agent needs, by the type of what acts (API, "Monitor events").
@@ -26,6 +33,7 @@ CONTAINER_ACTIONS = frozenset(
     ("start", "die", "kill", "pause", "unpause", "health_status", "rename", "update", "destroy")
 )
 NETWORK_ACTIONS = frozenset(("connect", "disconnect"))
+SERVICE_ACTIONS = frozenset(("create", "update", "remove"))  # of a Swarm's services, on its managers alone
 
 SWARM = "com.docker.swarm."
 DEFAULT_STOP_TIMEOUT = 10.0  # seconds
@@ -37,12 +45,6 @@ _HEALTH_IN_STATUS = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 _SIGNAL = re.compile(
     r"(?:SIG)?(?:(?P<number>[0-9]{1,2})|(?P<name>[A-Z][A-Z0-9]*))(?P<offset>[+-][0-9]{1,2})?"
 )
-_LIST_START = re.compile(r"\s*\[\s*")
-_LIST_NEXT = re.compile(r"\s*([,\]])\s*")
-
-
-class Malformed(ValueError):
-    """A document that no Docker engine writes; `str()` says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +58,36 @@ class Listed:
 # The listing: GET /containers/json ----------------------------------------
 
 
-def iterate_list(text: str) -> Iterator[Any]:
-    """Decode a JSON array element by element, so that a long one can be taken in slices.
-
-    Raises `Malformed` where it is none.
-    """
-    decode = json.JSONDecoder().raw_decode
-    start = _LIST_START.match(text)
-    if not start:
-        raise Malformed("no JSON array")
-    position = start.end()
-    closed = text.startswith("]", position)
-    while not closed:
-        try:
-            element, position = decode(text, position)
-        except (ValueError, RecursionError):
-            raise Malformed("broken JSON in a list") from None
-        yield element
-        separator = _LIST_NEXT.match(text, position)
-        if not separator:
-            raise Malformed("a JSON array without an end")
-        position, closed = separator.end(), separator[1] == "]"
-
-
 def parse_listed(document: object) -> Listed:
     """One element of the listing. Raises `Malformed`."""
-    listed = _mapping(document)
-    networks = _mapping(_mapping(listed.get("NetworkSettings")).get("Networks"))
+    listed = as_mapping(document)
+    networks = as_mapping(as_mapping(listed.get("NetworkSettings")).get("Networks"))
     facts = [
         _sorted(listed.get("Names")),
         listed.get("State"),
         _listed_health(listed),
         listed.get("Labels"),
         _sorted(listed.get("Ports")),  # they come in a random order
-        {name: [_mapping(network).get(key) for key in _PLACE] for name, network in networks.items()},
+        {name: [as_mapping(network).get(key) for key in _PLACE] for name, network in networks.items()},
     ]
     canonical = json.dumps(facts, sort_keys=True).encode()
     return Listed(_id(listed), hashlib.blake2b(canonical, digest_size=16).digest())
 
 
+def _id(document: Mapping[str, Any]) -> str:
+    if not (identity := as_text(document.get("Id"))):
+        raise Malformed("a container without an Id")
+    return identity
+
+
 def _listed_health(listed: Mapping[str, Any]) -> str:
     """The health part of "Up 2 minutes (healthy)", whose time goes on by itself."""
-    found = _HEALTH_IN_STATUS.search(_text(listed.get("Status")))
+    found = _HEALTH_IN_STATUS.search(as_text(listed.get("Status")))
     return found[1] if found else ""
 
 
 def _sorted(value: object) -> list[str]:
-    return sorted(json.dumps(element, sort_keys=True) for element in _list(value))
+    return sorted(json.dumps(element, sort_keys=True) for element in as_list(value))
 
 
 # One container: GET /containers/{id}/json ---------------------------------
@@ -110,26 +95,26 @@ def _sorted(value: object) -> list[str]:
 
 def parse_inspect(document: object) -> Container:
     """A container's own document. Raises `Malformed`."""
-    inspected = _mapping(document)
-    config = _mapping(inspected.get("Config"))
-    state = _mapping(inspected.get("State"))
-    health = _mapping(state.get("Health"))
-    settings = _mapping(inspected.get("NetworkSettings"))
-    labels = _texts(config.get("Labels"))
+    inspected = as_mapping(document)
+    config = as_mapping(inspected.get("Config"))
+    state = as_mapping(inspected.get("State"))
+    health = as_mapping(state.get("Health"))
+    settings = as_mapping(inspected.get("NetworkSettings"))
+    labels = as_texts(config.get("Labels"))
     return Container(
         id=_id(inspected),
-        name=_text(inspected.get("Name")).removeprefix("/"),
-        image=_text(config.get("Image")),
-        hostname=_text(config.get("Hostname")),
-        state=_text(state.get("Status")),
+        name=as_text(inspected.get("Name")).removeprefix("/"),
+        image=as_text(config.get("Image")),
+        hostname=as_text(config.get("Hostname")),
+        state=as_text(state.get("Status")),
         health=_health(health),
         health_output=_health_output(health),
-        exit_code=_integer(state.get("ExitCode")) or 0,
+        exit_code=as_integer(state.get("ExitCode")) or 0,
         labels=labels,
         env=_environment(config.get("Env")),
-        ports=_ports(_mapping(config.get("ExposedPorts")), _mapping(settings.get("Ports"))),
-        networks=_attachments(_mapping(settings.get("Networks"))),
-        network_mode=_network_mode(_mapping(inspected.get("HostConfig"))),
+        ports=_ports(as_mapping(config.get("ExposedPorts")), as_mapping(settings.get("Ports"))),
+        networks=_attachments(as_mapping(settings.get("Networks"))),
+        network_mode=_network_mode(as_mapping(inspected.get("HostConfig"))),
         stop_signal=signal_number(config.get("StopSignal")) or DEFAULT_STOP_SIGNAL,
         stop_timeout=_stop_timeout(config.get("StopTimeout")),
         compose_service=labels.get("com.docker.compose.service", ""),
@@ -139,17 +124,17 @@ def parse_inspect(document: object) -> Container:
 
 
 def _health(health: Mapping[str, Any]) -> str:
-    status = _text(health.get("Status"))
+    status = as_text(health.get("Status"))
     return "" if status == "none" else status
 
 
 def _health_output(health: Mapping[str, Any]) -> str:
-    log = _list(health.get("Log"))
-    return _text(_mapping(log[-1]).get("Output")).strip()[:OUTPUT_LIMIT] if log else ""
+    log = as_list(health.get("Log"))
+    return as_text(as_mapping(log[-1]).get("Output")).strip()[:OUTPUT_LIMIT] if log else ""
 
 
 def _environment(value: object) -> dict[str, str]:
-    pairs = (_text(entry).partition("=") for entry in _list(value))
+    pairs = (as_text(entry).partition("=") for entry in as_list(value))
     return {name: content for name, _, content in pairs if name}
 
 
@@ -158,7 +143,7 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}
     for key in (*exposed, *published):
         number, _, protocol = key.partition("/")
-        if port := _port_number(number):
+        if port := as_port(number):
             bindings[port, protocol or "tcp"] = _bindings(published.get(key))
     return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(bindings))
 
@@ -166,9 +151,9 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
 def _bindings(value: object) -> tuple[Binding, ...]:
     """Where a port is published, IPv4 first; no HostIp is every IPv4 address."""
     found = set()
-    for entry in map(_mapping, _list(value)):
-        host = _address(entry.get("HostIp") or "0.0.0.0")
-        port = _port_number(_text(entry.get("HostPort")))
+    for entry in map(as_mapping, as_list(value)):
+        host = as_address(entry.get("HostIp") or "0.0.0.0")
+        port = as_port(as_text(entry.get("HostPort")))
         if host and port:
             found.add((":" in host, host, port))
     return tuple(Binding(host, port) for _, host, port in sorted(found))
@@ -178,12 +163,12 @@ def _attachments(networks: Mapping[str, Any]) -> tuple[Attachment, ...]:
     """The networks on which the container has an address, by name."""
     found = []
     for name, network in sorted(networks.items()):
-        facts = _mapping(network)
+        facts = as_mapping(network)
         place = Attachment(
             name,
-            _text(facts.get("NetworkID")),
-            _address(facts.get("IPAddress")),
-            _address(facts.get("GlobalIPv6Address")),
+            as_text(facts.get("NetworkID")),
+            as_address(facts.get("IPAddress")),
+            as_address(facts.get("GlobalIPv6Address")),
         )
         if place.network_id and place.addresses:
             found.append(place)
@@ -192,13 +177,13 @@ def _attachments(networks: Mapping[str, Any]) -> tuple[Attachment, ...]:
 
 def _network_mode(host_config: Mapping[str, Any]) -> str:
     """An engine on Linux means the bridge by "default"."""
-    mode = _text(host_config.get("NetworkMode"))
+    mode = as_text(host_config.get("NetworkMode"))
     return "bridge" if mode in ("", "default") else mode
 
 
 def _stop_timeout(value: object) -> float:
     """Seconds between the stop signal and SIGKILL; a negative number is Docker's "for ever"."""
-    seconds = _integer(value)
+    seconds = as_integer(value)
     if seconds is None:
         return DEFAULT_STOP_TIMEOUT
     return float(seconds) if seconds >= 0 else math.inf
@@ -228,19 +213,21 @@ def _task(labels: Mapping[str, str]) -> Task | None:
 
 
 def parse_event(document: object) -> Event | None:
-    """An event as a wake-up for its container; None for one that wakes nobody.
+    """An event as a wake-up for its container or Swarm service; None for one that wakes nobody.
 
     Type, Action and Actor are read, since API 1.52 has no status, id and from.
     """
-    event = _mapping(document)
-    actor = _mapping(event.get("Actor"))
-    attributes = _mapping(actor.get("Attributes"))
-    action = _text(event.get("Action")).partition(":")[0]  # "health_status: healthy"
+    event = as_mapping(document)
+    actor = as_mapping(event.get("Actor"))
+    attributes = as_mapping(actor.get("Attributes"))
+    action = as_text(event.get("Action")).partition(":")[0]  # "health_status: healthy"
     match event.get("Type"):
         case "container" if action in CONTAINER_ACTIONS:
-            container = _text(actor.get("ID"))
+            container = as_text(actor.get("ID"))
         case "network" if action in NETWORK_ACTIONS:
-            container = _text(attributes.get("container"))
+            container = as_text(attributes.get("container"))
+        case "service" if action in SERVICE_ACTIONS:
+            return Event(action=f"service {action}", service=as_text(actor.get("ID")))
         case _:
             return None
     signum = signal_number(attributes.get("signal")) if action == "kill" else 0
@@ -249,7 +236,7 @@ def parse_event(document: object) -> Event | None:
 
 def event_time(document: object) -> str:
     """When an event happened, as the `since` of /events wants it: "seconds.nanoseconds", or ""."""
-    nanoseconds = _integer(_mapping(document).get("timeNano"))
+    nanoseconds = as_integer(as_mapping(document).get("timeNano"))
     return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}" if nanoseconds else ""
 
 
@@ -268,63 +255,16 @@ def signal_number(value: object) -> int:
 
 def parse_info(document: object) -> Engine:
     """Who the node is. Raises `Malformed` without an id: ownership rests on it."""
-    info = _mapping(document)
-    swarm = _mapping(info.get("Swarm"))
+    info = as_mapping(document)
+    swarm = as_mapping(info.get("Swarm"))
     engine = Engine(
-        id=_text(info.get("ID")),
-        name=_text(info.get("Name")),
-        swarm_node_id=_text(swarm.get("NodeID")),
-        swarm_address=_address(swarm.get("NodeAddr")),
+        id=as_text(info.get("ID")),
+        name=as_text(info.get("Name")),
+        swarm_node_id=as_text(swarm.get("NodeID")),
+        swarm_address=as_address(swarm.get("NodeAddr")),
         manager=swarm.get("ControlAvailable") is True,
+        cluster_id=as_text(as_mapping(swarm.get("Cluster")).get("ID")),
     )
     if not engine.id and not engine.swarm_node_id:
         raise Malformed("/info without an ID")
     return engine
-
-
-# Whatever JSON may hold -> the type that is meant, or its empty value ------
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {key: content for key, content in _mapping(value).items() if isinstance(content, str)}
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def _id(document: Mapping[str, Any]) -> str:
-    if not (identity := _text(document.get("Id"))):
-        raise Malformed("a container without an Id")
-    return identity
-
-
-def _port_number(text: str) -> int:
-    """1 to 65535, or 0 for what is no port."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return number if number <= 65535 else 0
-
-
-def _address(value: object) -> str:
-    """An IP address in canonical form, or "" for what is none."""
-    return _canonical(_text(value))
-
-
-@lru_cache(1024)  # the same few come again and again: "::", "0.0.0.0", the containers' own
-def _canonical(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return ""

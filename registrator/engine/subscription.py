@@ -16,14 +16,23 @@ from typing import Any
 
 from registrator.engine.endpoint import Endpoint
 from registrator.engine.errors import EngineError, Refused, Unreachable
-from registrator.engine.parse import CONTAINER_ACTIONS, NETWORK_ACTIONS, event_time, parse_event
+from registrator.engine.parse import (
+    CONTAINER_ACTIONS,
+    NETWORK_ACTIONS,
+    SERVICE_ACTIONS,
+    event_time,
+    parse_event,
+)
 from registrator.model import Event
 
 LIMIT = 1024  # pending events; the engine's own memory is 256
 
 # Matched by the engine itself, so that health checks' exec_* events never cross the socket. With a
 # "health_status" among them an engine matches all of these as prefixes, else as whole words.
-FILTERS = {"type": ["container", "network"], "event": sorted(CONTAINER_ACTIONS | NETWORK_ACTIONS)}
+FILTERS = {
+    "type": ["container", "network", "service"],
+    "event": sorted(CONTAINER_ACTIONS | NETWORK_ACTIONS | SERVICE_ACTIONS),
+}
 
 
 class Inbox:

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from registrator.engine.parse import (
     OUTPUT_LIMIT,
-    Malformed,
     event_time,
-    iterate_list,
     parse_event,
     parse_info,
     parse_inspect,
     parse_listed,
     signal_number,
 )
+from registrator.engine.shapes import Malformed, iterate_list
 from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
 from tests.engine.documents import ID, LABELS, event, inspected, listed, network
 
@@ -328,9 +327,9 @@ def test_event_time() -> None:
 
 def test_info() -> None:
     """A manager's /info tells its place in the Swarm."""
-    swarm = {"NodeID": "n1", "NodeAddr": "10.78.0.1", "ControlAvailable": True, "LocalNodeState": "active"}
+    swarm = {"NodeID": "n1", "NodeAddr": "10.78.0.1", "ControlAvailable": True, "Cluster": {"ID": "c1"}}
     assert parse_info({"ID": "E1", "Name": "host", "Swarm": swarm}) == Engine(
-        "E1", "host", "n1", "10.78.0.1", manager=True
+        "E1", "host", "n1", "10.78.0.1", manager=True, cluster_id="c1"
     )
 
 
