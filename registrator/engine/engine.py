@@ -110,10 +110,13 @@ class DockerEngine:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _subscribe(self) -> AsyncGenerator[Event]:
-        """One subscription: from the engine's own second on, or from where the one before ended."""
+        """One subscription, from the engine's own second on.
+
+        What came before is in the listing that follows. Told again it would
+        mislead: a container may be in its next life, or have outlived a signal.
+        """
         now = await self._client.negotiate()  # anew each time: the engine may have been upgraded
-        since = self._subscription.last if self._subscription else str(now)
-        self._subscription = Subscription(self._endpoint, self._client.version, since, self._slot)
+        self._subscription = Subscription(self._endpoint, self._client.version, now, self._slot)
         async with contextlib.aclosing(self._subscription.events(self._timeout)) as events:
             async for event in events:
                 if event.action:

@@ -234,12 +234,6 @@ def parse_event(document: object) -> Event | None:
     return Event(container, action, signum) if container else None
 
 
-def event_time(document: object) -> str:
-    """When an event happened, as the `since` of /events wants it: "seconds.nanoseconds", or ""."""
-    nanoseconds = as_integer(as_mapping(document).get("timeNano"))
-    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}" if nanoseconds else ""
-
-
 def signal_number(value: object) -> int:
     """The number of a signal told as 15, "15", "SIGTERM", "term" or "SIGRTMIN+3"; 0 for what is none."""
     told = _SIGNAL.fullmatch(str(value).upper())

@@ -20,7 +20,6 @@ from registrator.engine.parse import (
     CONTAINER_ACTIONS,
     NETWORK_ACTIONS,
     SERVICE_ACTIONS,
-    event_time,
     parse_event,
 )
 from registrator.model import Event
@@ -79,16 +78,16 @@ class Inbox:
 
 
 class Subscription:
-    """A stream of events since `last` ("seconds.nanoseconds" of the engine's clock, inclusive).
+    """A stream of events since `since` (seconds of the engine's clock, inclusive).
 
-    `last` moves on with every event, so that the next subscription can start
-    where this one ended. `slot` is a semaphore of one that the thread holds.
+    An engine answers before it subscribes, so the stream starts a little in the
+    past. `slot` is a semaphore of one that the thread holds.
     """
 
-    def __init__(self, endpoint: Endpoint, version: str, last: str, slot: asyncio.Semaphore) -> None:
-        self.last = last
+    def __init__(self, endpoint: Endpoint, version: str, since: int, slot: asyncio.Semaphore) -> None:
         self._endpoint = endpoint
         self._version = version
+        self._since = since
         self._slot = slot
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(self._loop)
@@ -152,14 +151,15 @@ class Subscription:
         api.trust_env = False  # HTTP_PROXY is not for the engine
         api.hooks["response"].append(self._check)
         try:
-            stream = api.events(decode=True, since=self.last, filters=FILTERS)
+            stream = api.events(decode=True, since=self._since, filters=FILTERS)
             with self._lock:
                 self._stream = stream
             if self._closed:
                 self.close()
             self._inbox.put(Event())
             for document in stream:
-                self._take(document)
+                if event := parse_event(document):
+                    self._inbox.put(event)
         finally:
             api.close()
 
@@ -167,8 +167,3 @@ class Subscription:
         """Requests' own hook: the SDK itself looks at the status only when it reads the first event."""
         if response.status_code != 200:
             raise Refused(self._endpoint, "/events", response.status_code, response.text)
-
-    def _take(self, document: object) -> None:
-        self.last = event_time(document) or self.last
-        if event := parse_event(document):
-            self._inbox.put(event)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from registrator.engine.parse import (
     OUTPUT_LIMIT,
-    event_time,
     parse_event,
     parse_info,
     parse_inspect,
@@ -316,12 +315,6 @@ def test_events(document: dict[str, Any], expected: Event | None) -> None:
     assert parse_event(document) == expected
 
 
-def test_event_time() -> None:
-    """An event's time is told in the form of `since`; none is none."""
-    assert event_time(event("container", "start")) == "1795201557.000000042"
-    assert event_time({"timeNano": "x"}) == ""
-
-
 # The node -----------------------------------------------------------------
 
 
@@ -383,7 +376,6 @@ NODE = {
         (parse_listed, listed()),
         (parse_info, NODE),
         (parse_event, event("container", "kill", signal="15")),
-        (event_time, event("container", "kill")),
     ],
 )
 def test_any_json_is_understood_or_malformed(parse: Any, document: dict[str, Any]) -> None:
