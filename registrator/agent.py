@@ -20,6 +20,7 @@ from registrator.catalog import Directory, Registry
 from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.engine import DockerEngine
 from registrator.host import host, node
+from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpServer
@@ -98,7 +99,7 @@ async def _open_front(
     if settings.dns_link_local:
         stack.enter_context(LinkLocal(settings.dns_link_local))
         listens.append(Listen(settings.dns_link_local, DNS_PORT))
-    resolver = Resolver(catalog, domain=settings.domain, view_of=reconciler.views.of, stats=stats)
+    resolver = Resolver(catalog, Zone.named(settings.domain), view_of=reconciler.views.of, stats=stats)
     dns = DnsServer(resolver, listens)
     await dns.start()
     stack.push_async_callback(dns.close)

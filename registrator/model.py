@@ -285,6 +285,10 @@ class Instance:
         """The id of its container; "" for a foreign service."""
         return self.meta.get(META_CONTAINER, "")
 
+    def has_address(self, ip: str) -> bool:
+        """Whether an address is the instance's own: the registered one, or one on its networks."""
+        return ip == self.address or any(ip == own.ip for own in self.addresses if own.network_id)
+
 
 def health_check_id(instance_id: str) -> str:
     """The id of the TTL check by which the agent reports Docker's word on an instance."""
@@ -378,6 +382,39 @@ class Snapshot:
         """
         known = self.services.get(service) if service is not None else None
         return known.index if known else self.index
+
+
+# What a Selection may be of.
+SERVICE, NODE, CONNECT, INGRESS, QUERY, ADDRESS = "service", "node", "connect", "ingress", "query", "address"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a catalog finds on request, as no snapshot holds it; `name` is lower-cased.
+
+    `kind` is SERVICE or NODE (of another datacenter), CONNECT (what takes
+    connections for the service in the mesh), INGRESS (the gateways to it),
+    QUERY (what a prepared query finds) or ADDRESS (`name` is an IP address:
+    the instances registered with it). `datacenter` is "" for our own.
+    """
+
+    kind: str
+    name: str
+    datacenter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What was found: instances, healthy or not (a query's are usable, in its order), or a node.
+
+    `service` and `ttl` are a prepared query's: the service it is about, and
+    the seconds that it wants as DNS TTL.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    node: Node | None = None
+    service: str = ""
+    ttl: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

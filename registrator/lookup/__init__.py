@@ -6,6 +6,7 @@ A DNS query passes through these, each of which can be read alone:
     wire       octets -> Query, and Answer -> octets
     names      the name asked -> what is meant (pure)
     reach      an instance and who asks -> the address to give (pure)
+    ask        what an answer is made of: what is known, the zone's rules (pure)
     answers    what is meant + the catalog's snapshot -> records (pure)
     resolver   the above in a row, for one packet
     dns        sockets: binds them and owns the UDP and TCP servers (udp, tcp)

@@ -23,7 +23,7 @@ def find_service(text: str, snapshot: Snapshot, domain: Name) -> ServiceName | N
     if text.lower() in snapshot.names:
         return ServiceName(text.lower())
     name = to_name(text)
-    subject = parse(name, Type.A, domain).subject if name else None
+    subject = parse(name, Type.A, [domain]).subject if name else None
     if not isinstance(subject, ServiceName) or subject.datacenter not in ("", snapshot.datacenter.lower()):
         return None
     return subject if subject.service in snapshot.names else None

@@ -3,11 +3,14 @@
 The labels left of the zone are read from the right for the first that says a
 kind (service, node, addr, ...): left of it stands the name, right of it the
 datacenter. Comparison ignores case; a label that holds a dot names nothing
-here, so that names joined by dots are never ambiguous.
+here, so that names joined by dots are never ambiguous. Outside the zone only
+reverse names (in-addr.arpa, ip6.arpa) mean something.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registrator.lookup.records import Name, Type, lowered
@@ -48,6 +51,30 @@ class ServiceName:
 
 
 @dataclass(frozen=True, slots=True)
+class MeshName:
+    """A service as the mesh reaches it: `kind` is "connect" (its proxies) or "ingress" (gateways to it)."""
+
+    kind: str
+    service: str
+    datacenter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryName:
+    """A prepared query, by its name (which may hold dots) or id."""
+
+    query: str
+    datacenter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseName:
+    """An IP address, in canonical form, whose name is asked."""
+
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeName:
     """A node of the catalog."""
 
@@ -62,32 +89,69 @@ class AddressName:
     octets: bytes
 
 
-Subject = Outside | Nothing | Transfer | Authority | ServiceName | NodeName | AddressName
+Subject = (
+    Outside
+    | Nothing
+    | Transfer
+    | Authority
+    | ServiceName
+    | MeshName
+    | QueryName
+    | NodeName
+    | AddressName
+    | ReverseName
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: the name as it was written, the type's number, and what the name means."""
+    """What is asked: the name as it was written, the type's number, and what the name means.
+
+    `domain` is the zone that the name is in, lower-cased: of those that are
+    ours the one that it ends with, and the first for a name outside.
+    """
 
     name: Name
     qtype: int
     subject: Subject
+    domain: Name
 
 
-def parse(name: Name, qtype: int, domain: Name) -> Question:
-    """Understand a name of any octets; `domain` is the zone's, lower-cased. Never raises."""
-    return Question(name, qtype, _subject(name, qtype, domain))
+def parse(name: Name, qtype: int, domains: Sequence[Name]) -> Question:
+    """Understand a name of any octets; `domains` are our zones, lower-cased, at least one. Never raises."""
+    domain = max((d for d in domains if _ends(name, d)), key=len, default=None)
+    if domain is None:
+        return Question(name, qtype, _outside(lowered(name)), domains[0])
+    return Question(name, qtype, _inside(name[: len(name) - len(domain)], qtype), domain)
 
 
-def _subject(name: Name, qtype: int, domain: Name) -> Subject:
+def _ends(name: Name, domain: Name) -> bool:
     left = len(name) - len(domain)
-    if left < 0 or lowered(name[left:]) != domain:
+    return left >= 0 and lowered(name[left:]) == domain
+
+
+def _outside(name: Name) -> Subject:
+    """An address, where a name outside the zone is one written in reverse (RFC 1035, 3.5; RFC 3596, 2.5)."""
+    match name:
+        case (*labels, b"in-addr", b"arpa") if len(labels) == 4:
+            text = b".".join(reversed(labels))
+        case (*labels, b"ip6", b"arpa") if len(labels) == 32 and all(len(label) == 1 for label in labels):
+            digits = b"".join(reversed(labels))
+            text = b":".join(digits[at : at + 4] for at in range(0, 32, 4))
+        case _:
+            return Outside()
+    try:
+        return ReverseName(str(ipaddress.ip_address(text.decode("ascii"))))
+    except ValueError:
         return Outside()
+
+
+def _inside(left: Name, qtype: int) -> Subject:
     if qtype == Type.AXFR:
         return Transfer()
     if qtype in (Type.SOA, Type.NS):
         return Authority()
-    labels = [label.decode("utf-8", "surrogateescape").lower() for label in name[:left]]
+    labels = [label.decode("utf-8", "surrogateescape").lower() for label in left]
     if any("." in label for label in labels):
         return Nothing()
     return _by_label(labels, qtype)
@@ -104,16 +168,26 @@ def _by_label(labels: list[str], qtype: int) -> Subject:
 
 
 def _by_kind(kind: str, parts: list[str], locality: list[str]) -> Subject:
-    if not parts:
-        return Nothing()
-    if kind == "addr":  # it holds all of its answer, so Consul lets any locality pass
-        return _address(parts)
     datacenter = _datacenter(locality)
-    if kind == "service":
-        return _service(parts, datacenter)
-    if kind == "node" and datacenter is not None:
-        return NodeName(".".join(parts), datacenter)
-    return Nothing()
+    match kind:
+        case _ if not parts:
+            return Nothing()
+        case "addr":  # it holds all of its answer, so Consul lets any locality pass
+            return _address(parts)
+        case "service":
+            return _service(parts, datacenter)
+        case _ if datacenter is None:
+            return Nothing()
+        case "connect" | "ingress":  # what is left of the service is passed over, as Consul does
+            return MeshName(kind, parts[-1], datacenter)
+    return _joined(kind, ".".join(parts), datacenter)
+
+
+def _joined(kind: str, name: str, datacenter: str) -> Subject:
+    """Names that may hold dots."""
+    if kind == "query":
+        return QueryName(name, datacenter)
+    return NodeName(name, datacenter) if kind == "node" else Nothing()
 
 
 def _datacenter(locality: list[str]) -> str | None:

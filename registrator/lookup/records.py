@@ -110,6 +110,11 @@ def ns(name: Name, ttl: int, target: Name) -> Record:
     return Record(name, Type.NS, ttl, b"", target)
 
 
+def ptr(name: Name, ttl: int, target: Name) -> Record:
+    """A PTR record (RFC 1035, 3.3.12)."""
+    return Record(name, Type.PTR, ttl, b"", target)
+
+
 def txt(name: Name, ttl: int, text: str) -> Record:
     """A TXT record; text beyond 255 octets goes into several strings (RFC 1035, 3.3.14)."""
     return Record(name, Type.TXT, ttl, b"".join(_strings(text.encode("utf-8", "surrogateescape"))))

@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any
 
-from registrator.lookup.answers import NotLoaded
+from registrator.lookup.ask import NotLoaded
 from registrator.lookup.resolver import UDP, Resolver
 
 BURST = 64  # packets a wake-up

@@ -8,7 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from registrator.catalog import CatalogError, Unavailable
-from registrator.model import PASSING, Address, CheckResult, Entry, Instance, Node, Service, Snapshot, Weights
+from registrator.model import (
+    PASSING,
+    Address,
+    CheckResult,
+    Entry,
+    Instance,
+    Node,
+    Selected,
+    Selection,
+    Service,
+    Snapshot,
+    Weights,
+)
 
 NODE = Node("n1", "192.0.2.1", id="0001", tagged_addresses={"lan": "192.0.2.1"}, meta={"rack": "a"})
 
@@ -21,6 +33,8 @@ class FakeDirectory:
         self.age = 0.0
         self.waiters = 0
         self.to_load: dict[str, Service] = {}  # known by name, loaded when asked for
+        self.selections: dict[Selection, Selected] = {}  # found already
+        self.to_select: dict[Selection, Selected] = {}  # found when asked for
         self.broken: CatalogError | None = None
         self._changed = asyncio.Event()
 
@@ -37,6 +51,15 @@ class FakeDirectory:
             services = {**self.snapshot.services, service: self.to_load.pop(service)}
             self.publish(replace(self.snapshot, services=services))
         return self.snapshot
+
+    def selected(self, selection: Selection) -> Selected | None:
+        return self.selections.get(selection)
+
+    async def select(self, selection: Selection) -> Selected:
+        if self.broken:
+            raise self.broken
+        self.selections[selection] = self.to_select.get(selection, Selected())
+        return self.selections[selection]
 
     async def wait(self, service: str | None, index: int, timeout: float) -> Snapshot:
         self.waiters += 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dns.message
 import dns.name
 import dns.rdatatype
 import dns.rrset
 
 from registrator.lookup import answers, names, wire
-from registrator.lookup.answers import Zone
-from registrator.model import OUTSIDE, Snapshot, View
+from registrator.lookup.ask import Known, Zone
+from registrator.model import OUTSIDE, Selected, Selection, Snapshot, View
 
-ZONE = Zone((b"consul",))
+ZONE = Zone.named("consul")
 NOW = 1700000000
 
 
@@ -31,11 +33,13 @@ def answer(
     view: View = OUTSIDE,
     size: int = wire.MAX_TCP,
     zone: Zone = ZONE,
+    selections: Mapping[Selection, Selected] | None = None,
 ) -> dns.message.Message:
     """What the front's pure part answers, rendered, as dnspython reads it; instances keep their order."""
     asked = wire.parse(query(name, qtype))
-    question = names.parse(asked.name, asked.qtype, zone.domain)
-    made = answers.answer(question, snapshot, view, zone, now=NOW, shuffle=lambda _: None)
+    question = names.parse(asked.name, asked.qtype, zone.domains)
+    known = Known(snapshot, (selections or {}).get)
+    made = answers.answer(question, known, view, zone, now=NOW, shuffle=lambda _: None)
     return dns.message.from_wire(wire.render(asked, made, size))
 
 

@@ -9,11 +9,11 @@ import dns.rcode
 import pytest
 
 from registrator.lookup import answers, names
-from registrator.lookup.answers import NotLoaded, Zone
+from registrator.lookup.ask import Known, NotLoaded, Ttls, Zone
 from registrator.lookup.records import Type
 from registrator.model import CRITICAL, OUTSIDE, WARNING, Address, Node, View, Weights
 from tests.lookup.fakes import entry, snapshot_of
-from tests.lookup.messages import NOW, answer, text
+from tests.lookup.messages import NOW, ZONE, answer, text
 
 N1 = Node("Node-1", "192.0.2.1", meta={"os": "linux", "rfc1035-note": "hello world"})
 N2 = Node("n2.lan", "192.0.2.2", tagged_addresses={"lan_ipv4": "192.0.2.2", "lan_ipv6": "2001:db8::2"})
@@ -102,8 +102,10 @@ FOUND = [
      ["alias.service.consul. CNAME web.service.consul.",
       "web.service.consul. A 10.0.0.1", "web.service.consul. A 10.0.0.2"], [],
      "a CNAME into the zone is followed"),
-    ("alias.service.consul", "AAAA", ["alias.service.consul. CNAME web.service.consul."], [],
-     "but gives no addresses of the other family"),
+    ("alias.service.consul", "AAAA",
+     ["alias.service.consul. CNAME web.service.consul.",
+      "web.service.consul. A 10.0.0.1", "web.service.consul. A 10.0.0.2"], [],
+     "with all of its addresses, whichever family was asked for, as Consul does"),
     ("alias.service.consul", "SRV", ["alias.service.consul. SRV 1 1 443 web.service.consul."],
      ["web.service.consul. A 10.0.0.1", "web.service.consul. A 10.0.0.2"],
      "an SRV target in the zone comes with its addresses"),
@@ -276,12 +278,12 @@ def test_what_is_not_loaded_is_named(name: str, qtype: str, service: str) -> Non
     snapshot = replace(SNAPSHOT, services=services, names={**SNAPSHOT.names, "consul": ()})
     with pytest.raises(NotLoaded) as caught:
         answer(snapshot, name, qtype)
-    assert caught.value.service == service
+    assert caught.value.selection.name == service
 
 
 def test_the_ttl_is_in_every_record_but_the_soa() -> None:
     """The zone's TTL goes into answers and additional records; negative answers are not kept."""
-    zone = Zone((b"sd", b"example"), ttl=30)
+    zone = Zone.named("sd.example", ttls=Ttls(node=30, services={"*": 30}))
     reply = answer(SNAPSHOT, "web.service.sd.example", "SRV", zone=zone)
     assert {rrset.ttl for rrset in (*reply.answer, *reply.additional)} == {30}
     assert answer(SNAPSHOT, "none.service.sd.example", "A", zone=zone).authority[0].ttl == 0
@@ -290,9 +292,9 @@ def test_the_ttl_is_in_every_record_but_the_soa() -> None:
 def test_instances_are_given_in_the_order_that_the_shuffle_makes() -> None:
     """The shuffle is the caller's, and works on a copy: the snapshot stays as it is."""
     snapshot = snapshot_of(*(entry("web", n) for n in (1, 2, 3)))
-    question = names.parse((b"web", b"service", b"consul"), Type.A, (b"consul",))
+    question = names.parse((b"web", b"service", b"consul"), Type.A, ZONE.domains)
     made = answers.answer(
-        question, snapshot, OUTSIDE, Zone((b"consul",)), now=NOW, shuffle=lambda e: e.reverse()
+        question, Known(snapshot, lambda _: None), OUTSIDE, ZONE, now=NOW, shuffle=lambda e: e.reverse()
     )
     assert [record.data[-1] for record in made.answers] == [3, 2, 1]
     assert [e.instance.address for e in snapshot.services["web"].entries] == [

@@ -12,6 +12,7 @@ import dns.message
 import pytest
 
 from registrator.lookup import tcp
+from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.resolver import Resolver
 from registrator.model import OUTSIDE
@@ -28,7 +29,9 @@ WEB = query("web.service.consul", "A")
 
 @pytest.fixture
 async def address() -> AsyncIterator[Listen]:
-    resolver = Resolver(FakeDirectory(SNAPSHOT), domain="consul", view_of=lambda _: OUTSIDE, stats=Stats())
+    resolver = Resolver(
+        FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
+    )
     server = DnsServer(resolver, [Listen("0.0.0.0", 0)])
     await server.start()
     yield Listen("127.0.0.1", server.addresses[0].port)
@@ -215,7 +218,9 @@ async def test_a_newcomer_is_refused_where_all_are_at_work(monkeypatch: pytest.M
             await asyncio.Event().wait()
             return None
 
-    resolver = Waiting(FakeDirectory(SNAPSHOT), domain="consul", view_of=lambda _: OUTSIDE, stats=Stats())
+    resolver = Waiting(
+        FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
+    )
     server = DnsServer(resolver, [Listen("127.0.0.1", 0)])
     await server.start()
     async with connected(server.addresses[0]) as first:

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from registrator.lookup.names import (
     AddressName,
     Authority,
+    MeshName,
     NodeName,
     Nothing,
     Outside,
+    QueryName,
+    ReverseName,
     ServiceName,
     Subject,
     Transfer,
@@ -74,7 +77,26 @@ def labels(text: str) -> Name:
         ("+a000001.addr.consul", Type.A, Nothing(), "no digit is a sign"),
         ("\u0660a000001.addr.consul", Type.A, Nothing(), "nor of another script"),
         ("x.0a000001.addr.consul", Type.A, Nothing(), "an address is one label"),
-        ("web.connect.consul", Type.A, Nothing(), "a kind that is not served yet"),
+        ("web.connect.consul", Type.A, MeshName("connect", "web"), "a service through the mesh"),
+        (
+            "x.web.connect.dc2.consul",
+            Type.A,
+            MeshName("connect", "web", "dc2"),
+            "what is left of it is no tag",
+        ),
+        ("web.ingress.consul", Type.SRV, MeshName("ingress", "web"), "the gateways to a service"),
+        ("web.connect.x.y.consul", Type.A, Nothing(), "the mesh has the same localities"),
+        ("geo.web.query.consul", Type.A, QueryName("geo.web"), "a prepared query's name may have dots"),
+        ("q.query.DC2.consul", Type.A, QueryName("q", "dc2"), "and a datacenter"),
+        ("query.consul", Type.A, Nothing(), "a query without a name"),
+        ("web.virtual.consul", Type.A, Nothing(), "virtual addresses came after 1.8.7"),
+        ("5.0.0.10.in-addr.ARPA", Type.PTR, ReverseName("10.0.0.5"), "an address in reverse"),
+        (".".join("5" + "0" * 27 + "00df") + ".ip6.arpa", Type.PTR, ReverseName("fd00::5"), "of IPv6, too"),
+        ("5.0.0.10.in-addr.arpa", Type.SOA, ReverseName("10.0.0.5"), "whatever is asked of it"),
+        ("0.0.10.in-addr.arpa", Type.PTR, Outside(), "a part of an address is not ours"),
+        ("256.0.0.10.in-addr.arpa", Type.PTR, Outside(), "nor what is no address"),
+        (".".join("g" * 32) + ".ip6.arpa", Type.PTR, Outside(), "of either family"),
+        ("arpa", Type.PTR, Outside(), "nor the rest of arpa"),
         ("web.consul", Type.A, Nothing(), "no kind at all"),
         ("consul", Type.A, Nothing(), "the zone's own name has no address"),
         ("consul", Type.SOA, Authority(), "but it has an SOA record"),
@@ -88,28 +110,37 @@ def labels(text: str) -> Name:
 )
 def test_names(name: str, qtype: Type, meaning: Subject, why: str) -> None:
     """Each form of a name means what Consul takes it for."""
-    assert parse(labels(name), qtype, CONSUL).subject == meaning, why
+    assert parse(labels(name), qtype, [CONSUL]).subject == meaning, why
 
 
 def test_a_zone_may_have_several_labels() -> None:
     """A zone of two labels needs both."""
     domain = (b"sd", b"example")
-    assert parse(labels("web.service.SD.Example"), Type.A, domain).subject == ServiceName("web")
-    assert parse(labels("web.service.example"), Type.A, domain).subject == Outside()
+    assert parse(labels("web.service.SD.Example"), Type.A, [domain]).subject == ServiceName("web")
+    assert parse(labels("web.service.example"), Type.A, [domain]).subject == Outside()
 
 
 @pytest.mark.parametrize("name", [(b"web.service", b"consul"), (b"a.b", b"web", b"service", b"consul")])
 def test_a_dot_inside_a_label_joins_nothing(name: Name) -> None:
     """A label that holds a dot is not two labels."""
-    assert parse(name, Type.A, CONSUL).subject == Nothing()
+    assert parse(name, Type.A, [CONSUL]).subject == Nothing()
 
 
 def test_the_question_keeps_its_case() -> None:
     """The name stays as it was asked, for the reply."""
-    assert parse(labels("WeB.service.consul"), Type.A, CONSUL).name == labels("WeB.service.consul")
+    assert parse(labels("WeB.service.consul"), Type.A, [CONSUL]).name == labels("WeB.service.consul")
 
 
 @given(st.lists(st.binary(min_size=1, max_size=63), max_size=8), st.integers(0, 65535))
 def test_any_octets_have_a_meaning(left: list[bytes], qtype: int) -> None:
     """No label, be it text or not, makes the parse fail."""
-    assert not isinstance(parse((*left, b"consul"), qtype, CONSUL).subject, Outside)
+    assert not isinstance(parse((*left, b"consul"), qtype, [CONSUL]).subject, Outside)
+
+
+def test_the_longest_of_our_domains_counts() -> None:
+    """A name in several zones of ours is read in the longest; the answer is made in it."""
+    ours = [CONSUL, labels("node.consul"), labels("sd.example")]
+    inner = parse(labels("web.service.Node.consul"), Type.A, ours)
+    assert (inner.subject, inner.domain) == (ServiceName("web"), labels("node.consul"))
+    assert parse(labels("web.service.sd.example"), Type.A, ours).domain == labels("sd.example")
+    assert parse(labels("5.0.0.10.in-addr.arpa"), Type.PTR, ours).domain == CONSUL

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from registrator.lookup import records, wire
 from registrator.lookup.answers import Answer
+from registrator.lookup.ask import Zone
 from registrator.lookup.records import Rcode, Record
 from registrator.lookup.resolver import Resolver
 from registrator.model import OUTSIDE, Node
@@ -281,7 +282,9 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 def check_reply(packet: bytes) -> None:
     """No exception, no fault logged, and a reply that dnspython can read: the asker's id, within its size."""
-    resolver = Resolver(FakeDirectory(SNAPSHOT), domain="consul", view_of=lambda _: OUTSIDE, stats=Stats())
+    resolver = Resolver(
+        FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
+    )
     reply = resolver.respond(packet, "192.0.2.7", "udp")
     assert resolver._failures == 0
     if reply is None:

@@ -6,6 +6,7 @@ form        Instance <-> Consul's JSON (pure)
 registry    what the bridge writes to: the agent's services and checks
 watch       blocking queries, all their rules
 directory   what lookups read: names, nodes and the services asked for
+selections  what lookups find on request: other datacenters, mesh, queries, addresses
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class ConsulCatalog:
         self.disturbances = registry.disturbances
         self.settled = registry.settled
         self.load = self._directory.load
+        self.selected = self._directory.selected
+        self.select = self._directory.select
         self.wait = self._directory.wait
         self.run = self._directory.run
 

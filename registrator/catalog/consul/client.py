@@ -4,8 +4,8 @@ python-consul2's asyncio adapter opens a session for each request, has no
 timeout and ignores CA files; its constructor takes the address, the token and
 TLS from the environment. So `ConsulClient` builds the endpoint groups it uses
 itself and gives them an `Adapter` that owns the connection pool. What the
-library cannot say (tagged addresses, weights, lists of checks,
-replace-existing-checks) goes through the same adapter as JSON.
+library cannot say (tagged addresses, weights, lists of checks) goes through the
+same adapter as JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from consul import base
 
 from registrator.catalog.consul import errors, form
 from registrator.catalog.consul.slices import elements, in_slices
-from registrator.model import Entry, Health, Node
+from registrator.duration import parse_duration
+from registrator.model import Entry, Health, Instance, Node, Selected
 from registrator.settings import ConsulAddress, tls_context
 
 T = TypeVar("T")
@@ -151,13 +152,32 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         return dict(await self._parsed("agent/checks", await self.agent.checks(), _pair))
 
     async def register(self, definition: Mapping[str, object]) -> None:
-        """Create or replace a service with all its checks (PUT /v1/agent/service/register)."""
-        replace = [("replace-existing-checks", "true")]
-        await self.http.put(None, "/v1/agent/service/register", params=replace, data=json.dumps(definition))
+        """Create or replace a service and the checks that are named (PUT /v1/agent/service/register).
+
+        Not with `replace-existing-checks`: that would end a maintenance, which
+        is a check of the service as well (seen on 1.8.7).
+        """
+        await self.http.put(None, "/v1/agent/service/register", data=json.dumps(definition))
 
     async def deregister(self, service_id: str) -> None:
         """Remove a service and its checks; raises `errors.NotFound` where Consul says that it has none."""
         await self.agent.service.deregister(service_id)
+
+    async def deregister_check(self, check_id: str) -> None:
+        """Remove one check (PUT /v1/agent/check/deregister/:id); raises `errors.NotFound` for none."""
+        await self.agent.check.deregister(check_id)
+
+    async def maintain_service(self, service_id: str, *, enable: bool, reason: str = "") -> None:
+        """Begin or end a service's maintenance (PUT /v1/agent/service/maintenance/:id).
+
+        One that is in maintenance already keeps its reason. Raises
+        `errors.NotFound` for no such service.
+        """
+        await self.agent.service.maintenance(service_id, _flag(enable), reason)
+
+    async def maintain_node(self, *, enable: bool, reason: str = "") -> None:
+        """Begin or end the maintenance of the agent's whole node (PUT /v1/agent/maintenance)."""
+        await self.agent.maintenance(_flag(enable), reason)
 
     async def update_check(self, check_id: str, health: Health) -> None:
         """Move a TTL check (PUT /v1/agent/check/update/:id); the output goes in the body, not in the URL."""
@@ -189,6 +209,42 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         """All datacenters, the nearest first (GET /v1/catalog/datacenters)."""
         return tuple(await self._parsed("catalog/datacenters", await self.catalog.datacenters(), str))
 
+    # What is found on request. `datacenter` is "" for the agent's own.
+
+    async def found(self, endpoint: str, name: str, datacenter: str) -> tuple[Entry, ...]:
+        """The instances at GET /v1/health/:endpoint/:name, healthy or not: service, connect or ingress."""
+        path = f"health/{endpoint}/{name}"
+        entries = await self._parsed(path, await self._get(path, datacenter), form.entry)
+        return tuple(sorted(entries, key=lambda entry: (entry.node.name, entry.instance.id)))
+
+    async def names_in(self, datacenter: str) -> dict[str, tuple[str, ...]]:
+        """All service names of a datacenter, lower-cased, with their tags (GET /v1/catalog/services)."""
+        path = "catalog/services"
+        return form.names(await self._parsed(path, await self._get(path, datacenter), form.named))
+
+    async def node(self, name: str, datacenter: str = "") -> tuple[Node | None, tuple[Instance, ...]]:
+        """A node, None where there is none of that name, and its services (GET /v1/catalog/node/:node)."""
+        path = f"catalog/node/{name}"
+        document = dict(await self._parsed(path, await self._get(path, datacenter), _pair))
+        with self._understanding(path):
+            services = await in_slices((document.get("Services") or {}).values(), form.instance)
+            return form.node(document["Node"]) if document else None, tuple(services)
+
+    async def query(self, name: str, datacenter: str) -> Selected:
+        """What a prepared query finds (GET /v1/query/:query/execute); raises `errors.NotFound`."""
+        path = f"query/{name}/execute"
+        document = dict(await self._parsed(path, await self._get(path, datacenter), _pair))
+        with self._understanding(path):
+            entries = await in_slices(document["Nodes"] or (), form.entry)
+            ttl = parse_duration((document.get("DNS") or {}).get("TTL") or "")
+            return Selected(
+                tuple(entries), service=document["Service"], ttl=None if ttl is None else int(ttl)
+            )
+
+    async def _get(self, path: str, datacenter: str) -> Reply:
+        params = [("dc", datacenter)] if datacenter else []
+        return await self.http.get(None, f"/v1/{path}", params=params)
+
     def _indexed(self, reply: Reply) -> Reply:
         """Insist on an index: without one a blocking query would not block but spin."""
         if reply.index < 1:
@@ -216,6 +272,10 @@ def timeout_for(params: Params) -> float:
         return REQUEST_TIMEOUT
     seconds = float(str(wait).removesuffix("s"))
     return seconds + seconds / 16 + MARGIN
+
+
+def _flag(value: bool) -> str:  # noqa: FBT001 - that is all it takes
+    return "true" if value else "false"
 
 
 def _seconds(wait: float) -> str:

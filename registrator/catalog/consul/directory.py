@@ -24,11 +24,14 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from registrator.catalog import CatalogError, Unavailable
 from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.selections import Selections
 from registrator.catalog.consul.waiters import Waiters
 from registrator.catalog.consul.watch import Contact, Watch, follow
 from registrator.model import Entry, Service, Snapshot
@@ -79,6 +82,9 @@ class ConsulDirectory:
         self._snapshot: Snapshot | None = None
         self._waiters = Waiters()
         self._tasks: asyncio.TaskGroup | None = None
+        selections = Selections(client, contact, lambda: self._snapshot, self._spawn)
+        self.selected = selections.selected
+        self.select = selections.select
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -178,10 +184,15 @@ class ConsulDirectory:
             self._fall_back(service, error)
 
     def _start_fetch(self, service: str) -> asyncio.Task[CatalogError | None]:
-        if self._tasks is None:
-            raise Unavailable("the agent is being stopped; ask another one")
-        task = self._loading[service] = self._tasks.create_task(self._fetch(service))
+        task = self._loading[service] = self._spawn(self._fetch(service))
         return task
+
+    def _spawn(self, work: Coroutine[Any, Any, CatalogError | None]) -> asyncio.Task[CatalogError | None]:
+        """Start a task that ends with `run`."""
+        if self._tasks is None:
+            work.close()
+            raise Unavailable("the agent is being stopped; ask another one")
+        return self._tasks.create_task(work)
 
     async def _fetch(self, service: str) -> CatalogError | None:
         """Read a service once; the error is returned, for in a task group raising it would end all."""

@@ -28,8 +28,16 @@ CLUSTER_TROUBLE = (
 )
 
 
+# What Consul says of a name that it does not know.
+UNKNOWN = ("unknown service", "unknown check", "no service registered", "query not found")
+
+
 class NotFound(Refused):
-    """Consul does not know the service or check that was named."""
+    """Consul does not know the service, check or prepared query that was named."""
+
+
+class ScriptsDisabled(Refused):
+    """Consul's agent runs no checks that are commands, when they come over its API."""
 
 
 def from_answer(address: ConsulAddress, request: str, status: int, body: str) -> CatalogError:
@@ -39,8 +47,10 @@ def from_answer(address: ConsulAddress, request: str, status: int, body: str) ->
     lowered = text.lower()
     if status in (401, 403) or "permission denied" in lowered or "acl not found" in lowered:
         return Refused(f"{said}: the token lacks a right; give it {RIGHTS}")
-    if "unknown service" in lowered or "unknown check" in lowered:
+    if any(words in lowered for words in UNKNOWN):
         return NotFound(f"{said}: it is not registered there")
+    if "scripts are disabled" in lowered:
+        return ScriptsDisabled(f"{said}: set enable_script_checks in its configuration, and see to its ACLs")
     kind, remedy = _verdict(status, lowered)
     return kind(f"{said}: {remedy}")
 

@@ -1,0 +1,100 @@
+"""What an answer is made of: question, what is known of the catalog, who asks, the zone's rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from registrator.lookup.names import Question
+from registrator.lookup.records import Name, to_name
+from registrator.model import Entry, Selected, Selection, Snapshot, View
+
+MAX_CNAMES = 3  # how many names a CNAME inside the zone is followed through, as in Consul
+
+Shuffle = Callable[[list[Entry]], None]
+
+
+class NotLoaded(Exception):
+    """Something that is known to exist, or may exist, is not at hand: have it loaded and ask again."""
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
+        self.selection = selection
+
+
+@dataclass(frozen=True, slots=True)
+class Ttls:
+    """TTLs in seconds: of nodes, and of services by name ("web"), prefix ("web*") or for all ("*")."""
+
+    node: int = 0
+    services: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, service: str) -> int:
+        """That of the name itself, else of the longest prefix that it starts with, else 0."""
+        exact = self.services.get(service)
+        if exact is not None:
+            return exact
+        prefixes = (p for p in self.services if p.endswith("*") and service.startswith(p[:-1]))
+        return self.services.get(max(prefixes, key=len, default=""), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """What we are the authority for, and how. `domains`: the zone and its other names, lower-cased."""
+
+    domains: tuple[Name, ...]
+    ttls: Ttls = Ttls()
+    only_passing: bool = False
+
+    @classmethod
+    def named(cls, *domains: str, ttls: Ttls = Ttls(), only_passing: bool = False) -> Zone:
+        """A zone from its domains as text, in any case. Raises ValueError for what is none."""
+        found = []
+        for domain in domains:
+            name = to_name(domain.lower())
+            if name is None:
+                raise ValueError(f"{domain!r} is no DNS zone")
+            found.append(name)
+        return cls(tuple(found), ttls, only_passing)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What may be read: the snapshot (None before the first), and what was lately selected."""
+
+    snapshot: Snapshot | None
+    selected: Callable[[Selection], Selected | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """All that an answer is made of; `depth` is how many CNAMEs may still be followed."""
+
+    question: Question
+    snapshot: Snapshot
+    selected: Callable[[Selection], Selected | None]
+    view: View
+    zone: Zone
+    shuffle: Shuffle
+    depth: int = MAX_CNAMES
+
+    @property
+    def name(self) -> Name:
+        """The name asked, as it was written."""
+        return self.question.name
+
+    def select(self, kind: str, name: str, datacenter: str) -> Selected:
+        """What is in no snapshot. Raises NotLoaded."""
+        selection = Selection(kind, name, "" if self.is_here(datacenter) else datacenter)
+        found = self.selected(selection)
+        if found is None:
+            raise NotLoaded(selection)
+        return found
+
+    def is_here(self, datacenter: str) -> bool:
+        """Whether a name's datacenter, lower-cased, is our own."""
+        return datacenter in ("", self.snapshot.datacenter.lower())
+
+    def is_known(self, datacenter: str) -> bool:
+        """Whether there is such a datacenter."""
+        return self.is_here(datacenter) or datacenter in map(str.lower, self.snapshot.datacenters)
