@@ -14,6 +14,7 @@ from aiohttp import web
 from registrator.catalog import CatalogError, Refused, Unavailable
 from registrator.catalog.consul import ConsulCatalog, client
 from registrator.catalog.consul.client import timeout_for
+from registrator.catalog.consul.errors import ScriptsDisabled
 from registrator.model import META_OWNER, Instance
 from registrator.settings import ConsulAddress
 from registrator.stats import Stats
@@ -286,7 +287,8 @@ STRANGE = {
     "leaderless": lambda: web.Response(status=500, text="No cluster leader"),
     "gateway": lambda: web.Response(status=502, text="<html>\n bad\n gateway</html>"),
     "many": lambda: web.Response(status=429),
-    "refusing": lambda: web.Response(status=500, text="Scripts are disabled on this agent"),
+    "no_scripts": lambda: web.Response(status=500, text="Scripts are disabled on this agent"),
+    "refusing": lambda: web.Response(status=500, text="Invalid check: TTL must be > 0"),
 }
 
 
@@ -301,7 +303,8 @@ STRANGE = {
         ("leaderless", Unavailable, "500 (No cluster leader): the cluster cannot serve now"),
         ("gateway", Unavailable, "502 (<html> bad gateway</html>): the cluster cannot serve now"),
         ("many", Unavailable, "429 (no explanation): too many requests"),
-        ("refusing", Refused, "500 (Scripts are disabled on this agent): change the definition"),
+        ("no_scripts", ScriptsDisabled, "500 (Scripts are disabled on this agent): set enable_script"),
+        ("refusing", Refused, "500 (Invalid check: TTL must be > 0): change the definition"),
     ],
 )
 async def test_strange_answers(stranger: str, answer: str, kind: type[CatalogError], says: str) -> None:

@@ -141,6 +141,10 @@ class ConsulServer:
         else:
             self.ports["https"] = -1
 
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Change its configuration, from the next `launch` or `restart` on."""
+        self._config.update(config)
+
     def launch(self) -> None:
         """Start it on the ports it has; do not wait until it is ready."""
         document = {

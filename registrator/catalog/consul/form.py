@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from registrator.model import (
+    META_CHECKS,
     Address,
     Check,
     CheckResult,
@@ -33,6 +35,12 @@ from registrator.model import (
 )
 
 JSON = Mapping[str, Any]
+
+# A mark in Meta: checks were left out that this Consul does not run. With it a registration is not
+# what the bridge wants, so that it is tried again when Consul may have another mind.
+META_LEFT_OUT = "registrator-left-out"
+MAX_META_VALUE = 512  # Consul's limit
+COMMANDS = frozenset(("script", "docker"))
 
 # `Address.key`; the id is "" for the node's own address. Docker's ids are hexadecimal, a Swarm's base 36.
 ADDRESS_KEY = re.compile(r"(?P<network>.*)/(?P<id>[0-9a-z]{12}|)/ipv[46]", re.DOTALL)
@@ -137,6 +145,20 @@ _KINDS = {
 }
 
 
+def without_commands(instance: Instance) -> Instance:
+    """An instance without the checks that run a command, marked as such."""
+    left_out = sorted(check.id for check in instance.checks if check.kind in COMMANDS)
+    checks = tuple(check for check in instance.checks if check.kind not in COMMANDS)
+    return replace(
+        instance, checks=checks, meta={**instance.meta, META_LEFT_OUT: " ".join(left_out)[:MAX_META_VALUE]}
+    )
+
+
+def unfinished(instance: Instance) -> Instance:
+    """An instance marked as not yet having the checks that it is to have."""
+    return replace(instance, meta={**instance.meta, META_CHECKS: "changing"})
+
+
 # From Consul ----------------------------------------------------------------
 
 
@@ -171,6 +193,16 @@ def health_of(instance_id: str, checks: Mapping[str, JSON]) -> Health | None:
     """What the agent last reported of an instance, from its own TTL check among `checks` (by id)."""
     check = checks.get(health_check_id(instance_id))
     return None if check is None else Health(check["Status"], check.get("Output") or "")
+
+
+def unmarked(service: JSON) -> JSON:
+    """A service without the mark of `without_commands`."""
+    return {**service, "Meta": {k: v for k, v in (service.get("Meta") or {}).items() if k != META_LEFT_OUT}}
+
+
+def maintenance_check_id(service_id: str) -> str:
+    """The id under which Consul keeps a service's maintenance."""
+    return f"_service_maintenance:{service_id}"
 
 
 def node(document: JSON) -> Node:
