@@ -141,4 +141,7 @@ def _what(settings: Settings) -> str:
     if settings.dns_link_local:
         dns.append(str(Listen(settings.dns_link_local, DNS_PORT)))
     http = [str(listen) for listen in settings.http]
-    return f"{catalog}, DNS on {', '.join(dns) or 'off'}, HTTP on {', '.join(http) or 'off'}"
+    fronts = [
+        f"{name} {'on ' + ', '.join(on) if on else 'off'}" for name, on in (("DNS", dns), ("HTTP", http))
+    ]
+    return ", ".join((catalog, *fronts))

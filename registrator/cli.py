@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from registrator import __version__
+from registrator.commands.doctor import doctor
+from registrator.commands.show import explain, lookup, services, watch
 from registrator.compat import DEFAULT_DOCKER, CompatError, is_compat, translate
 from registrator.logs import set_up
 from registrator.model import Failure
@@ -189,6 +191,16 @@ def agent(**options: Any) -> None:  # noqa: ANN401 - click hands over what the o
 
     set_up(settings.log_level, settings.log_format)
     asyncio.run(run(settings))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"registrator {__version__}")
+
+
+for command in (lookup, services, explain, watch, doctor):
+    cli.add_command(command)
 
 
 def read_settings(options: dict[str, Any]) -> Settings:
