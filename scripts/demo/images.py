@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 
 from scripts.demo.steps import CACHE, ROOT, DemoError, ask, run, step
 
@@ -27,15 +28,20 @@ def build(project: str) -> None:
     """Build all images as `<project>/<name>`, or find that they are there already."""
     fetch_wheels("agent", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
     fetch_wheels("counter", (ROOT / "docker/counter/requirements.txt").read_text().split())
-    base = make_base(project)
     for name in IMAGES:
-        with step(f"Images: building {project}/{name}"):
-            run(
-                *("docker", "build", "--quiet", "--force-rm", "--build-arg", f"BASE={base}"),
-                *("--label", f"{LABEL}={project}", "--tag", f"{project}/{name}"),
-                *("--file", f"docker/{name}/Dockerfile", "."),
-            )
+        build_one(project, name)
     prune(project)
+
+
+def build_one(project: str, name: str, context: str = ".") -> None:
+    """Build `<project>/<name>` from docker/<name>/Dockerfile and a folder."""
+    base = make_base(project)
+    with step(f"Images: building {project}/{name}"):
+        run(
+            *("docker", "build", "--quiet", "--force-rm", "--build-arg", f"BASE={base}"),
+            *("--label", f"{LABEL}={project}", "--tag", f"{project}/{name}"),
+            *("--file", f"docker/{name}/Dockerfile", context),
+        )
 
 
 def fetch_wheels(name: str, requirements: list[str]) -> None:
@@ -77,9 +83,9 @@ def prune(project: str) -> None:
     run("docker", "image", "prune", "--force", "--filter", f"label={LABEL}={project}")
 
 
-def remove(project: str) -> None:
-    """Remove all images of this project, and the official base if it was pulled for it."""
-    names = [f"{project}/{name}" for name in IMAGES]
+def remove(project: str, built: Iterable[str] = IMAGES) -> None:
+    """Remove what was built for this project, and the official base if it was pulled for it."""
+    names = [f"{project}/{name}" for name in built]
     listed = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
     tags = [tag for tag in listed if tag.rpartition(":")[0] in names]
     bases = [tag for tag in listed if tag.startswith(f"{project}/base:")]
