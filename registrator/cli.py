@@ -19,6 +19,7 @@ from registrator.commands.doctor import doctor
 from registrator.commands.show import explain, lookup, services, watch
 from registrator.compat import DEFAULT_DOCKER, CompatError, is_compat, translate
 from registrator.logs import set_up
+from registrator.maintenance import maintenance
 from registrator.model import Failure
 from registrator.policy import Policy
 from registrator.settings import (
@@ -201,6 +202,9 @@ def version() -> None:
 
 for command in (lookup, services, explain, watch, doctor):
     cli.add_command(command)
+
+
+cli.add_command(maintenance)
 
 
 def read_settings(options: dict[str, Any]) -> Settings:

@@ -91,6 +91,12 @@ class AgentProcess:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as reply:
             return json.load(reply)
 
+    def metric(self, sample: str) -> float:
+        """One value of /metrics, by its name and labels as they are written there; 0 where it is not."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(f"{sample} ")), 0.0)
+
     def ask(self, name: str, kind: str = "A") -> list[str]:
         """The answers of its DNS, sorted; a name without any gives its RCODE instead."""
         query = dns.message.make_query(f"{name}.service.consul", kind, use_edns=True)
