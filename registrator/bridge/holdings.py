@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from registrator.bridge.plan import definition
 from registrator.model import META_CONTAINER, Instance
 
 
@@ -52,15 +53,23 @@ class Holdings:
             if not held:
                 del self._of[holder]
 
-    def adopt(self, owned: Mapping[str, Instance], keep: Collection[str]) -> None:
+    def adopt(self, owned: Mapping[str, Instance], keep: Collection[str]) -> set[str]:
         """Believe a complete reading of the catalog, except of the containers in `keep`.
 
         Those were written to while the reading went on: what was written is
-        the newer word.
+        the newer word. Returns the ids that are there otherwise than was known:
+        somebody else wrote them.
         """
+        undone: set[str] = set()
         for instance_id, holder in tuple(self._holder.items()):
             if holder not in keep and instance_id not in owned:
                 self.drop(instance_id)
         for instance in owned.values():
-            if instance.container not in keep and self._holder.get(instance.id) not in keep:
-                self.put(instance)
+            before = self._holder.get(instance.id)
+            if instance.container in keep or before in keep:
+                continue
+            known = self._of[before][instance.id] if before is not None else None
+            if known is None or (known.service and definition(known) != definition(instance)):
+                undone.add(instance.id)
+            self.put(instance)
+        return undone

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -35,11 +35,13 @@ class Lanes:
         self._again[key] = asyncio.Event()
         self._tasks[key] = asyncio.create_task(self._run(key))
 
-    async def finished(self, keys: Iterable[str]) -> None:
-        """Wait until the lanes that are at work for these keys now have succeeded."""
-        tasks = [self._tasks[key] for key in keys if key in self._tasks]
-        if tasks:
-            await asyncio.wait(tasks)
+    async def finished(self, timeout: float, apart_from: Collection[str] = ()) -> bool:
+        """Wait until the lanes at work now, apart from some, have succeeded; False when time ran out."""
+        tasks = [task for key, task in self._tasks.items() if key not in apart_from]
+        if not tasks:
+            return True
+        _, unfinished = await asyncio.wait(tasks, timeout=timeout)
+        return not unfinished
 
     async def close(self) -> None:
         """Cancel all work and wait for its end."""

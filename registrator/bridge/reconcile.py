@@ -16,30 +16,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Protocol
 
 from registrator.bridge.addresses import Host
 from registrator.bridge.drains import Drains
-from registrator.bridge.holdings import Holdings
 from registrator.bridge.instances import HEALTH_TTL, instances, left_behind
 from registrator.bridge.lanes import Lanes
 from registrator.bridge.plan import Plan, plan
 from registrator.bridge.views import Views
-from registrator.catalog import Refused, Registry
+from registrator.bridge.writer import Writer
+from registrator.catalog import Registry
 from registrator.complaint import Complaint
-from registrator.model import Container, Event, Failure, Health, Instance, Problem
+from registrator.model import Container, Event, Failure, Instance, Problem
 from registrator.policy import ALWAYS, Policy, keeps
-from registrator.settings import join_host_port
 from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
 REFRESH = HEALTH_TTL / 3
 ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 5.0  # after a failed round
+FIRST_WRITES = 1.0  # seconds for which the first round waits for what it began, before it compares again
 SLICE = 50  # containers that a round compares before it lets others run
 SHARED = "container:"  # the network mode of a container in another's network namespace
 
@@ -94,14 +92,14 @@ class Reconciler:
         self._lanes = Lanes(self._settle)
         self._drains = Drains(self._touch, stats)
         self._dead: set[str] = set()  # containers that died and were not looked at since
-        self._holdings = Holdings()
+        self._unreadable: set[str] = set()  # containers whose last inspect failed
+        self._writer = Writer(registry, self._touch)
+        self._holdings = self._writer.holdings
         self._containers: dict[str, Container] = {}
         self._desired: dict[str, tuple[Instance, ...]] = {}
         self._sharing: defaultdict[str, set[str]] = defaultdict(set)  # by the container whose network it is
         self._seen: dict[str, Hashable] = {}  # fingerprints, by container
         self._refresh: set[str] = set()  # containers whose health is to be told again
-        self._writing: Counter[str] = Counter()  # writes under way, by container
-        self._written: set[str] = set()  # containers written to since the round began
         self._rivals: set[str] = set()  # containers that want an id which another one holds
         self._said: dict[str, frozenset[Problem]] = {}
         self._round_due = asyncio.Event()
@@ -121,9 +119,7 @@ class Reconciler:
 
     async def withdraw(self) -> None:
         """Take everything of ours out of the catalog; call it when `run` is over. Raises `Failure`."""
-        for instance_id in self._holdings:
-            await self._registry.deregister(instance_id)
-            self._holdings.drop(instance_id)
+        await self._writer.withdraw()
 
     # Wake-ups ---------------------------------------------------------------
 
@@ -161,18 +157,6 @@ class Reconciler:
     def _touch(self, container_id: str) -> None:
         self._lanes.touch(container_id)
 
-    @contextmanager
-    def _write(self, container_id: str) -> Iterator[None]:
-        """A write for a container: what a round reads meanwhile may be older than it."""
-        self._written.add(container_id)
-        self._writing[container_id] += 1
-        try:
-            yield
-        finally:
-            self._writing[container_id] -= 1
-            self._writing += Counter()  # forget those at 0
-            self._written.add(container_id)
-
     # Rounds -----------------------------------------------------------------
 
     async def _rounds(self) -> None:
@@ -185,32 +169,31 @@ class Reconciler:
             except Failure as failure:
                 self._stats.rounds["failed"] += 1
                 self._complaint.failed("containers and catalog cannot be compared yet: %s", failure)
-                await asyncio.sleep(pause)
+                await self._until_a_round_is_due(pause)
                 pause = min(LONGEST_ROUND_PAUSE, pause * 2)
                 continue
             self._stats.rounds["ok"] += 1
             self._complaint.over("containers and catalog can be compared again")
             pause = ROUND_PAUSE
-            await self._until_a_round_is_due()
+            await self._until_a_round_is_due(self._resync if self._stats.ready else pause)
 
-    async def _until_a_round_is_due(self) -> None:
+    async def _until_a_round_is_due(self, at_the_latest: float) -> None:
         try:
-            async with asyncio.timeout(self._resync):
+            async with asyncio.timeout(at_the_latest):
                 await self._round_due.wait()
         except TimeoutError:
             return
 
     async def _round(self) -> None:
         host = await self._know_host()
+        unreadable = frozenset(self._unreadable)
         listed = await self._engine.containers()
-        self._written = set(self._writing)
-        owned = await self._registry.owned(host.owner)
-        self._holdings.adopt(owned, keep=self._written)
+        await self._writer.read(host.owner)
         suspects = await self._suspects({c.id: c.fingerprint for c in listed})
         for container_id in suspects:
             self._touch(container_id)
-        if not self._stats.ready:
-            await self._lanes.finished(suspects)
+        # A container that cannot be inspected, by an engine that lists it, holds up none of the others.
+        if not self._stats.ready and await self._lanes.finished(FIRST_WRITES, apart_from=unreadable):
             self._registry.settled()
             self._stats.ready = True
             log.info(
@@ -252,10 +235,6 @@ class Reconciler:
             if dead:
                 self._dead.discard(container_id)
             await self._apply(container_id)
-        except Refused as refusal:
-            # Asking again soon would be refused again; the next round asks.
-            self._complaint.failed("%s", refusal)
-            return False
         except Failure as failure:
             self._complaint.failed("%s", failure)
             return True
@@ -264,8 +243,9 @@ class Reconciler:
         return False
 
     async def _look(self, container_id: str) -> None:
-        container = await self._engine.inspect(container_id) if container_id else None
+        container = await self._inspect(container_id) if container_id else None
         before = self._containers.pop(container_id, None)
+        wanted = self._desired.get(container_id, ())
         if before is not None and before.network_mode.startswith(SHARED):
             self._sharing[before.network_mode.removeprefix(SHARED)].discard(container_id)
         if container is not None and container.up:
@@ -274,10 +254,21 @@ class Reconciler:
             self._desired[container_id] = self._wanted(container)
         else:
             self._forget(container_id, container)
+        if (now_wanted := self._desired.get(container_id, ())) != wanted:
+            self._writer.contests.forget(i.id for i in (*wanted, *now_wanted))
         self._stats.containers = len(self._containers)
         if before != container:
             for sharer in self._sharing.pop(container_id, ()):
                 self._touch(sharer)
+
+    async def _inspect(self, container_id: str) -> Container | None:
+        try:
+            container = await self._engine.inspect(container_id)
+        except Failure:
+            self._unreadable.add(container_id)
+            raise
+        self._unreadable.discard(container_id)
+        return container
 
     def _forget(self, container_id: str, gone: Container | None) -> None:
         """A container is not up any more; its instances go, unless the policy keeps them."""
@@ -312,8 +303,10 @@ class Reconciler:
         desired = self._desired.get(container_id, ())
         if container_id in self._drains or container_id in self._dead:
             desired = self._drained(desired)
-        free = (i for i in desired if self._rival(i.id, container_id) is None)
-        return plan(free, self._holdings.of(container_id))
+        contests = self._writer.contests
+        free = (i for i in desired if i.id not in contests and self._rival(i.id, container_id) is None)
+        held = {key: i for key, i in self._holdings.of(container_id).items() if key not in contests}
+        return plan(free, held)
 
     def _drained(self, desired: tuple[Instance, ...]) -> tuple[Instance, ...]:
         """What is wanted of a container that stops or is dead: nothing, unless it may have to be kept."""
@@ -344,56 +337,17 @@ class Reconciler:
     async def _apply(self, container_id: str) -> None:
         self._note_rivals(container_id)
         todo = self._plan(container_id)
-        for instance in todo.register:
-            await self._register(instance)
-        for instance_id, health in todo.report:
-            await self._report(instance_id, health)
-        for instance_id in todo.deregister:
-            await self._deregister(instance_id, container_id)
+        await self._writer.carry_out(todo, container_id)
+        if todo.deregister:
+            for rival in self._rivals:
+                self._touch(rival)  # the id that it waits for may be free now
+            self._rivals.clear()
         if container_id in self._refresh:
             self._refresh.discard(container_id)
-            for instance in self._holdings.of(container_id).values():
-                if instance.health is not None:
-                    await self._registry.report(instance.id, instance.health)
+            await self._writer.refresh(container_id)
         if todo:
             self._complaint.over("writing to the catalog works again")
         self._stats.instances = len(self._holdings)
-
-    async def _register(self, instance: Instance) -> None:
-        # A write that fails may have been carried out all the same.
-        with self._write(instance.container):
-            self._holdings.doubt(instance)
-            await self._registry.register(instance)
-            self._holdings.put(replace(instance, checks=()))
-        network = next((a.network for a in instance.addresses if a.ip == instance.address), "as told")
-        where = join_host_port(instance.address, instance.port)
-        log.info("registered %s at %s (%s) as %s", instance.service, where, network, instance.id)
-
-    async def _report(self, instance_id: str, health: Health) -> None:
-        holder = self._holdings.holder(instance_id) or ""
-        with self._write(holder):
-            await self._registry.report(instance_id, health)
-            held = self._holdings.of(holder)
-            if instance_id in held:
-                self._holdings.put(replace(held[instance_id], health=health))
-        log.info("%s is %s: %s", instance_id, health.status, health.output)
-
-    async def _deregister(self, instance_id: str, container_id: str) -> None:
-        service = self._holdings.of(container_id)[instance_id].service
-        with self._write(container_id):
-            await self._registry.deregister(instance_id)
-            holder = self._holdings.holder(instance_id)
-            if holder == container_id:
-                self._holdings.drop(instance_id)
-        if holder == container_id:
-            for rival in self._rivals:
-                self._touch(rival)  # the id may be free for it now
-            self._rivals.clear()
-        elif holder is not None:
-            # Another container took the id over while the removal was on its way.
-            self._holdings.doubt(self._holdings.of(holder)[instance_id])
-            self._touch(holder)
-        log.info("deregistered %s (%s)", service or "a doubtful registration", instance_id)
 
     def _say(self, container: Container, problems: frozenset[Problem]) -> None:
         for problem in problems - self._said.get(container.id, frozenset()):

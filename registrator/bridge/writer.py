@@ -1,0 +1,135 @@
+"""Carries out plans: the writes to a Registry, and what it holds of ours by them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from registrator.bridge.contests import Contests
+from registrator.bridge.holdings import Holdings
+from registrator.bridge.plan import Plan
+from registrator.catalog import Refused, Registry
+from registrator.model import Health, Instance
+from registrator.settings import join_host_port
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes for one container after the other's plan; `wake` is called for a container to look at again."""
+
+    def __init__(self, registry: Registry, wake: Callable[[str], None]) -> None:
+        self.holdings = Holdings()
+        self.contests = Contests()
+        self._registry = registry
+        self._wake = wake
+        self._writing: Counter[str] = Counter()  # writes under way, by container
+        self._written: set[str] = set()  # containers written to since the latest reading began
+        self._refused: dict[str, str] = {}  # what was said of instances that were refused
+        self._has_read = False
+
+    async def read(self, owner: str) -> None:
+        """Learn from the catalog what it holds of ours. Raises `Failure`."""
+        self._written = set(self._writing)
+        owned = await self._registry.owned(owner)
+        undone = self.holdings.adopt(owned, keep=self._written)
+        for instance_id in self.contests.note(undone if self._has_read else ()):
+            log.warning(
+                "%s: another registrator keeps writing it in this engine's name; it is left as it is for "
+                "now: stop one of the two, or give a machine that is a copy of another its own engine id",
+                instance_id,
+            )
+        self._has_read = True
+
+    async def carry_out(self, todo: Plan, container_id: str) -> None:
+        """Write what a plan for a container says. What is refused is said, and spoils only itself.
+
+        Raises `Failure` when the catalog cannot be written to.
+        """
+        writes: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            *((i.id, partial(self._register, i)) for i in todo.register),
+            *((key, partial(self._report, key, health)) for key, health in todo.report),
+            *((key, partial(self._deregister, key, container_id)) for key in todo.deregister),
+        ]
+        for instance_id, write in writes:
+            try:
+                await write()
+            except Refused as refusal:
+                self._say_refused(instance_id, str(refusal))
+            else:
+                self._refused.pop(instance_id, None)
+
+    async def refresh(self, container_id: str) -> None:
+        """Tell the health of a container's instances again, before it is forgotten. Raises `Failure`."""
+        again = tuple((i.id, i.health) for i in self.holdings.of(container_id).values() if i.health)
+        await self.carry_out(Plan(report=again), container_id)
+
+    async def withdraw(self) -> None:
+        """Take out all that is held. Raises `Failure`."""
+        for instance_id in self.holdings:
+            await self._registry.deregister(instance_id)
+            self.holdings.drop(instance_id)
+
+    @contextmanager
+    def _write(self, container_id: str) -> Iterator[None]:
+        """A write for a container: what is read meanwhile may be older than it."""
+        self._written.add(container_id)
+        self._writing[container_id] += 1
+        try:
+            yield
+        finally:
+            self._writing[container_id] -= 1
+            self._writing += Counter()  # forget those at 0
+            self._written.add(container_id)
+
+    async def _register(self, instance: Instance) -> None:
+        # A write that fails may have been carried out all the same.
+        with self._write(instance.container):
+            self.holdings.doubt(instance)
+            await self._registry.register(instance)
+            self.holdings.put(replace(instance, checks=()))
+        network = next((a.network for a in instance.addresses if a.ip == instance.address), "as told")
+        where = join_host_port(instance.address, instance.port)
+        log.info("registered %s at %s (%s) as %s", instance.service, where, network, instance.id)
+
+    async def _report(self, instance_id: str, health: Health) -> None:
+        holder = self.holdings.holder(instance_id) or ""
+        before = self.holdings.of(holder).get(instance_id)
+        with self._write(holder):
+            try:
+                await self._registry.report(instance_id, health)
+            except Refused:
+                if before is not None:  # it is not there as we know it: it has to be registered anew
+                    self.holdings.doubt(before)
+                    self._wake(holder)
+                raise
+            held = self.holdings.of(holder)
+            if instance_id in held:
+                self.holdings.put(replace(held[instance_id], health=health))
+        if before is None or before.health != health:
+            log.info("%s is %s: %s", instance_id, health.status, health.output)
+
+    async def _deregister(self, instance_id: str, container_id: str) -> None:
+        held = self.holdings.of(container_id).get(instance_id)
+        if held is None:  # another container took the id over while the writes before this one went on
+            return
+        with self._write(container_id):
+            await self._registry.deregister(instance_id)
+            holder = self.holdings.holder(instance_id)
+            if holder == container_id:
+                self.holdings.drop(instance_id)
+        if holder is not None and holder != container_id:
+            # It was taken over while the removal was on its way.
+            self.holdings.doubt(self.holdings.of(holder)[instance_id])
+            self._wake(holder)
+        log.info("deregistered %s (%s)", held.service or "a doubtful registration", instance_id)
+
+    def _say_refused(self, instance_id: str, refusal: str) -> None:
+        """Say once of an instance why it is refused; the next round asks again."""
+        if self._refused.get(instance_id) != refusal:
+            self._refused[instance_id] = refusal
+            log.warning("%s: %s", instance_id, refusal)
