@@ -1,17 +1,18 @@
 """The catalog: where instances are registered and what lookups read.
 
-Two narrow Protocols, each shaped by its only consumer: the bridge writes to a
-`Registry`, the lookup front reads a `Directory`. Two implementations stand
-behind both: `embedded` (in this process, the default) and `consul`. One suite
-of contract tests (tests/contract/) runs on both.
+Three narrow Protocols, each shaped by its only consumer: the bridge writes to a
+`Registry`, the lookup front reads a `Directory`, and by a `Bulletin` a Swarm's
+managers tell all agents what only they know. Two implementations stand behind
+all of them: `embedded` (in this process, the default) and `consul`. One suite of
+contract tests (tests/contract/) runs on both.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
-from registrator.model import Failure, Health, Instance, Selected, Selection, Snapshot
+from registrator.model import Failure, Health, Instance, Selected, Selection, Snapshot, SwarmService
 
 
 class CatalogError(Failure):
@@ -102,4 +103,25 @@ class Directory(Protocol):
 
     async def run(self) -> None:
         """Keep the snapshot true until cancelled; never raises for a lost catalog."""
+        ...
+
+
+class Bulletin(Protocol):
+    """What the managers of a Swarm tell all agents: its services."""
+
+    async def publish(self, cluster_id: str, read: Callable[[], Awaitable[Iterable[SwarmService]]]) -> None:
+        """Make what is published of a cluster what `read` gives: all of its services.
+
+        `read` is called after what is published was read: so a service that it
+        leaves out is gone, whoever published it. Only differences are written.
+        Raises what `read` raises, and then nothing is written, or `CatalogError`.
+        """
+        ...
+
+    def published(self) -> AsyncIterator[Mapping[str, SwarmService]]:
+        """Yield the services of all clusters by id: what is published now, then after each change.
+
+        Goes on for ever: a catalog that is lost is waited for. One that refuses
+        the first reading (a token without the right) yields no services.
+        """
         ...

@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from registrator.catalog import Refused, Unavailable
+from registrator.catalog.embedded_bulletin import EmbeddedBulletin
 from registrator.catalog.embedded_checks import KINDS, LiveCheck
 from registrator.catalog.embedded_snapshots import SnapshotBuilder
 from registrator.catalog.probes import Prober
@@ -62,7 +63,7 @@ class _Registered:
 
 
 class EmbeddedCatalog:
-    """Both Protocols of this package, `Registry` and `Directory`, in this process.
+    """The Protocols of this package, `Registry`, `Bulletin` and `Directory`, in this process.
 
     Built without I/O. `identify` must have named the node before the first
     `register`. Used as an async context manager, which ends every check and
@@ -75,6 +76,9 @@ class EmbeddedCatalog:
         self._registered: dict[str, _Registered] = {}
         self._builder = SnapshotBuilder()
         self._prober = Prober()
+        bulletin = EmbeddedBulletin()
+        self.publish = bulletin.publish
+        self.published = bulletin.published
         self._settled = False
         self._snapshot: Snapshot | None = None
         self._publication: asyncio.Handle | None = None  # set while a snapshot is due

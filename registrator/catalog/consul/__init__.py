@@ -5,6 +5,8 @@ errors      every failure as one line to act on
 form        Instance <-> Consul's JSON (pure)
 registry    what the bridge writes to: the agent's services and checks
 watch       blocking queries, all their rules
+bulletin    what managers tell all agents of Swarm's services, in the key-value store
+facts       Swarm's services <-> the keys that hold them (pure)
 directory   what lookups read: names, nodes and the services asked for
 selections  what lookups find on request: other datacenters, mesh, queries, addresses
 """
@@ -15,6 +17,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from registrator.catalog.consul.bulletin import ConsulBulletin
 from registrator.catalog.consul.client import ConsulClient
 from registrator.catalog.consul.directory import ConsulDirectory
 from registrator.catalog.consul.registry import ConsulRegistry
@@ -25,7 +28,7 @@ from registrator.stats import Stats
 
 
 class ConsulCatalog:
-    """Both Protocols of a catalog, `Registry` and `Directory`, on one Consul agent.
+    """The Protocols of a catalog, `Registry`, `Bulletin` and `Directory`, on one Consul agent.
 
     Building it does no I/O; `async with` opens and closes its one connection
     pool. Entering raises SettingError for TLS files that cannot be used, and
@@ -39,13 +42,16 @@ class ConsulCatalog:
         self._open = AsyncExitStack()
         registry = ConsulRegistry(self._client, disturbances, stats)
         self._directory = ConsulDirectory(self._client, Contact(disturbances))
-        # The two halves share nothing but the client and the disturbances.
+        bulletin = ConsulBulletin(self._client)
+        # The parts share nothing but the client and the disturbances.
         self.owned = registry.owned
         self.register = registry.register
         self.deregister = registry.deregister
         self.report = registry.report
         self.disturbances = registry.disturbances
         self.settled = registry.settled
+        self.publish = bulletin.publish
+        self.published = bulletin.published
         self.load = self._directory.load
         self.selected = self._directory.selected
         self.select = self._directory.select

@@ -21,7 +21,7 @@ import aiohttp
 import yarl
 from consul import base
 
-from registrator.catalog.consul import errors, form
+from registrator.catalog.consul import errors, facts, form
 from registrator.catalog.consul.slices import elements, in_slices
 from registrator.duration import parse_duration
 from registrator.model import Entry, Health, Instance, Node, Selected
@@ -103,10 +103,12 @@ class Adapter(base.HTTPClient):  # type: ignore[misc]  # python-consul2 has no t
                 body = (await response.read()).decode("utf-8", "replace")
         except (aiohttp.ClientError, OSError) as error:
             raise errors.from_exception(self._address, request, seconds, error) from None
-        if response.status >= 300:
+        # That no key has a prefix is told by a 404 with an index, which blocking queries go on from.
+        absent = response.status == 404 and not body and "X-Consul-Index" in response.headers
+        if response.status >= 300 and not absent:
             raise errors.from_answer(self._address, request, response.status, body)
         try:
-            return Reply(int(response.headers.get("X-Consul-Index", 0)), body)
+            return Reply(int(response.headers.get("X-Consul-Index", 0)), "null" if absent else body)
         except ValueError:
             raise errors.from_nonsense(self._address, request) from None
 
@@ -134,6 +136,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         self.agent = base.Consul.Agent(self)
         self.catalog = base.Consul.Catalog(self)
         self.health = base.Consul.Health(self)
+        self.kv = base.Consul.KV(self)
 
     # The agent: what is registered here.
 
@@ -244,6 +247,23 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
     async def _get(self, path: str, datacenter: str) -> Reply:
         params = [("dc", datacenter)] if datacenter else []
         return await self.http.get(None, f"/v1/{path}", params=params)
+
+    # The key-value store.
+
+    async def keys(self, prefix: str, index: int, wait: float) -> tuple[int, dict[str, facts.Key]]:
+        """All keys that start with `prefix` and that the token may read (GET /v1/kv/:prefix?recurse)."""
+        reply = self._indexed(await self.kv.get(prefix, index=index, wait=_seconds(wait), recurse=True))
+        return reply.index, dict(await self._parsed(f"kv/{prefix}", reply, facts.key))
+
+    async def put_key(self, key: str, value: str, index: int) -> bool:
+        """Write a key if it is still as it was at `index` (0: absent), and say so (PUT /v1/kv/:key)."""
+        reply: Reply = await self.kv.put(key, value, cas=index)
+        return reply.body.strip() == "true"
+
+    async def delete_key(self, key: str, index: int) -> bool:
+        """Delete a key if it is still as it was at `index`, and say so (DELETE /v1/kv/:key)."""
+        reply: Reply = await self.kv.delete(key, cas=index)
+        return reply.body.strip() == "true"
 
     def _indexed(self, reply: Reply) -> Reply:
         """Insist on an index: without one a blocking query would not block but spin."""

@@ -13,9 +13,12 @@ import ssl
 import aiohttp
 
 from registrator.catalog import CatalogError, Refused, Unavailable
+from registrator.catalog.consul.facts import PREFIX
 from registrator.settings import ConsulAddress
 
 RIGHTS = 'service_prefix "" write, node_prefix "" read and agent_prefix "" read'
+
+KEY_RIGHTS = f'key_prefix "{PREFIX}" write'
 
 # What a 500 says when the cluster, and not the request, is the trouble.
 CLUSTER_TROUBLE = (
@@ -46,7 +49,8 @@ def from_answer(address: ConsulAddress, request: str, status: int, body: str) ->
     said = f"Consul at {address} answered {request} with {status} ({text})"
     lowered = text.lower()
     if status in (401, 403) or "permission denied" in lowered or "acl not found" in lowered:
-        return Refused(f"{said}: the token lacks a right; give it {RIGHTS}")
+        rights = KEY_RIGHTS if "/v1/kv/" in request else RIGHTS
+        return Refused(f"{said}: the token lacks a right; give it {rights}")
     if any(words in lowered for words in UNKNOWN):
         return NotFound(f"{said}: it is not registered there")
     if "scripts are disabled" in lowered:

@@ -1,0 +1,34 @@
+"""What a Swarm's managers know of a service -> its tasks' containers as if their own engine knew it. Pure.
+
+Labels under `deploy:` count as the container's own, which win where both say
+something: they are the more specific. A port that the routing mesh publishes is
+published on every node; the engine of a task's node does not tell it, and
+without EXPOSE it does not tell the port at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from registrator.model import Binding, Container, Port, SwarmService
+
+# The mesh is made of iptables' rules, which are of IPv4 (libnetwork's service_linux.go).
+EVERYWHERE = "0.0.0.0"
+
+
+def with_facts(container: Container, service: SwarmService | None) -> Container:
+    """A task's container with its service's labels and mesh ports; as it is where nothing is known."""
+    if service is None:
+        return container
+    ports = {(port.number, port.protocol): port for port in container.ports}
+    for mesh in service.mesh:
+        at = mesh.number, mesh.protocol
+        known = ports.get(at, Port(*at))
+        binding = Binding(EVERYWHERE, mesh.published, mesh=True)
+        # A port of the task's own node comes first: it leads to this very task.
+        ports[at] = replace(known, bindings=(*known.bindings, binding))
+    return replace(
+        container,
+        labels={**service.labels, **container.labels},
+        ports=tuple(ports[at] for at in sorted(ports)),
+    )
