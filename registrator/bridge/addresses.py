@@ -1,6 +1,6 @@
 """The addresses of a container port: on each of its networks, and the node's own.
 
-Ingress and docker_gwbridge addresses are nobody's to connect to and are left
+Ingress and docker_gwbridge addresses are no peer's to connect to and are left
 out; so are loopback and unspecified ones.
 """
 
@@ -10,10 +10,11 @@ import ipaddress
 from dataclasses import dataclass, replace
 
 from registrator.bridge.labels import Wishes
-from registrator.model import Address, Attachment, Container, Port, Problem
+from registrator.model import GATEWAY, Address, Attachment, Container, Instance, Port, Problem
 from registrator.policy import Policy
 
-UNREACHABLE_NETWORKS = frozenset(("ingress", "docker_gwbridge"))
+INGRESS = "ingress"
+UNREACHABLE_NETWORKS = frozenset((INGRESS, GATEWAY))
 DEFAULT_BRIDGE = "bridge"
 PUBLISHED = "published"  # the network's name in the node's own address
 SHORT_ID = 12
@@ -37,14 +38,17 @@ class Host:
 def reachable_networks(container: Container, preferred: tuple[str, ...] = ()) -> tuple[Attachment, ...]:
     """The networks on which peers reach a container, the most wanted first.
 
-    Those that the operator prefers, in that order; then the container's own
-    ones by name; the default bridge last.
+    Those that the operator prefers, in that order; then a Swarm's, which hold
+    on every node, and the engine's own, each by name; the default bridge last.
     """
     rank = {name: number for number, name in enumerate(preferred)}
+
+    def order(place: Attachment) -> tuple[int, bool, bool, str]:
+        name = place.network
+        return rank.get(name, len(rank)), name == DEFAULT_BRIDGE, not place.of_swarm, name
+
     usable = (n for n in container.networks if n.network not in UNREACHABLE_NETWORKS and n.addresses)
-    return tuple(
-        sorted(usable, key=lambda n: (rank.get(n.network, len(rank)), n.network == DEFAULT_BRIDGE, n.network))
-    )
+    return tuple(sorted(usable, key=order))
 
 
 def addresses(container: Container, host: Host, policy: Policy, port: Port) -> tuple[Address, ...]:
@@ -89,6 +93,22 @@ def registered_address(
             continue
         return (replace(best, ip=ip) if best else Address(PUBLISHED, "", ip, port.number)), tuple(problems)
     return best, tuple(problems)
+
+
+def probed_address(container: Container, host: Host, port: Port, instance: Instance) -> tuple[str, int]:
+    """Address and port at which a check meets this very container, asked from its own node.
+
+    The node is on no overlay, and in the mesh any task answers. So a
+    container on a Swarm's network is probed where its own node publishes the
+    port, else on docker_gwbridge, where no peer but the node reaches it. An
+    address that the operator told is left as it is.
+    """
+    registered = instance.address, instance.port
+    gateway = next((n for n in container.networks if n.network == GATEWAY and n.addresses), None)
+    if gateway is None or registered not in ((a.ip, a.port) for a in instance.addresses):
+        return registered
+    own = replace(port, bindings=tuple(b for b in port.bindings if not b.mesh))
+    return next(iter(_published(own, host)), (gateway.addresses[0], port.number))
 
 
 def _published(port: Port, host: Host) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
-from registrator.bridge.addresses import Host, addresses, registered_address
+from registrator.bridge.addresses import Host, addresses, probed_address, registered_address
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
 from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
@@ -29,6 +29,7 @@ from registrator.model import (
     META_CHECKS,
     META_CONTAINER,
     META_OWNER,
+    META_SWARM,
     PASSING,
     Check,
     Container,
@@ -36,6 +37,7 @@ from registrator.model import (
     Instance,
     Port,
     Problem,
+    Task,
     health_check_id,
 )
 from registrator.policy import Policy, selects
@@ -156,7 +158,7 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
     problems += refused
     if preferred is None:
         return None
-    own = {META_OWNER: host.owner, META_CONTAINER: container.id}
+    own = {META_OWNER: host.owner, META_CONTAINER: container.id, **_swarm_meta(container.task)}
     return Instance(
         # As gliderlabs/registrator writes it.
         id=wishes.id or f"{host.name}:{container.name}:{port_id(port)}",
@@ -172,10 +174,26 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
     )
 
 
+def _swarm_meta(task: Task | None) -> dict[str, str]:
+    """A task's place in its Swarm, by which operators and pages can group instances."""
+    if task is None:
+        return {}
+    place = {
+        "service": task.service,
+        "task": task.task_id,
+        "slot": task.slot,
+        "node": task.node_id,
+        "stack": task.stack,
+    }
+    return {META_SWARM + key: value for key, value in place.items() if value}
+
+
 def _with_checks(subject: _Subject, port: Port, instance: Instance, problems: list[Problem]) -> Instance:
     """An instance with the checks that its keys ask for, and Docker's own health."""
     keys = subject.keys.at(port.number, port.protocol)
-    checks, refused = parse_checks(keys, instance, subject.container.id, subject.policy)
+    ip, number = probed_address(subject.container, subject.host, port, instance)
+    probed = replace(instance, address=ip, port=number)
+    checks, refused = parse_checks(keys, probed, subject.container.id, subject.policy)
     problems += refused
     if instance.health is not None:
         checks = (*checks, _docker_check(instance.id, subject.policy))

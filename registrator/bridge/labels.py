@@ -33,7 +33,7 @@ MAX_LABEL = 63  # octets in a DNS label (RFC 1035, 2.3.4)
 MAX_META_PAIRS = 64  # Consul's limits on service metadata
 MAX_META_VALUE = 512
 MAX_WEIGHT = 65535  # an SRV weight has 16 bits (RFC 2782)
-OWN_META_PAIRS = 8  # room that is kept for the agent's own pairs
+OWN_META_PAIRS = 12  # room that is kept for the agent's own pairs
 
 TRUE = frozenset(("1", "t", "true", "y", "yes", "on"))
 FALSE = frozenset(("", "0", "f", "false", "n", "no", "off"))

@@ -152,8 +152,8 @@ def test_meta_that_consul_would_refuse_is_left_out_and_said(key: str, value: str
 def test_meta_leaves_room_for_the_agents_own_pairs() -> None:
     labels = {f"SERVICE_K{n:03}": "v" for n in range(100)}
     wishes, problems = parse_wishes(parse_keys({}, labels)[0], 80, "tcp")
-    assert len(wishes.meta) == 56
-    assert len(problems) == 44
+    assert len(wishes.meta) == 52
+    assert len(problems) == 48
 
 
 def test_weights_and_tag_override() -> None:
@@ -190,4 +190,4 @@ def test_whatever_the_labels_hold_nothing_is_raised(env: dict[str, str], labels:
     parse_port(keys)
     wishes, _ = parse_wishes(keys, 80, "tcp")
     assert all(dns_safe(name) == name for name in wishes.names)
-    assert len(wishes.meta) <= 56
+    assert len(wishes.meta) <= 52
