@@ -9,7 +9,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint unit integration venv engine consul tools clean
+.PHONY: help demo demo-down lab lab-down test lint unit integration venv engine consul tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -22,7 +22,13 @@ demo: # set up and show the demo, with all that it needs; with a real Consul: ma
 demo-down: # remove all that make demo made, and nothing else
 	@scripts/venv.sh && $(VENV)/python -m scripts.demo down && scripts/engine.sh stop
 
-test: venv tools engine consul # lint, types, import contracts and every test, the demo's too
+lab: # a Swarm of three nodes on this machine, with compose/stack.yml on it
+	@scripts/venv.sh && scripts/engine.sh && scripts/test-tools.sh && $(VENV)/python -m scripts.lab up
+
+lab-down: # remove all that make lab made, and nothing else
+	@scripts/venv.sh && $(VENV)/python -m scripts.lab down && scripts/engine.sh stop
+
+test: venv tools engine consul # lint, types, import contracts and every test, the demo's and the lab's too
 	$(LINT)
 	$(VENV)/pytest
 
@@ -32,8 +38,8 @@ lint: venv # ruff, mypy and the import contracts alone
 unit: venv # the tests that need neither an engine nor a Consul
 	$(VENV)/pytest -m "not engine and not consul and not demo"
 
-integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's
-	$(VENV)/pytest -m "(engine or consul) and not demo"
+integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's and the lab's
+	$(VENV)/pytest -m "(engine or consul) and not demo and not lab"
 
 venv: # the virtual environment .venv
 	@scripts/venv.sh

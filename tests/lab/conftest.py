@@ -1,0 +1,51 @@
+"""One lab for this folder, with compose/stack.yml on it; each test leaves it as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scripts.demo.steps import DemoError
+from scripts.lab.lab import Lab
+from tests.lab.services import NETWORK, STORIES
+from tests.lab.truth import agree
+from tests.support import unavailable
+
+TIMES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="package")
+def lab(engine_url: str) -> Iterator[Lab]:
+    """The lab, up; the machine's own engine builds its images."""
+    lab = Lab()
+    if lab.kept.exists():
+        unavailable("a lab is up already, and is somebody's: make lab-down")
+    try:
+        lab.see_possible()
+    except DemoError as error:
+        unavailable(str(error))
+    with lab.held():
+        try:
+            lab.up()
+            lab.manager.docker("network", "create", "--driver", "overlay", "--attachable", NETWORK)
+            lab.deploy()
+            agree(lab, 90, also=STORIES)
+            yield lab
+        finally:
+            lab.clear()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says a line of figures at the end of the run: they are stated in docs/swarm.md."""
+    lines = request.config.stash.setdefault(TIMES, [])
+    return lines.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = terminalreporter.config.stash.get(TIMES, [])
+    if lines:
+        terminalreporter.section("measured on the lab")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,103 @@
+"""What must agree: the engines, the catalogs and the lookups of all nodes.
+
+The truth is what the three engines say that they run; nothing here reads it by
+the product's own code. The catalog is what the three Consul servers say, and
+the lookups are what the three agents answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from scripts.demo.proof import fetch
+from scripts.demo.steps import DemoError
+from scripts.lab.lab import Lab
+from scripts.lab.node import Node
+from scripts.lab.waiting import until
+
+Running = frozenset[tuple[str, str, str]]  # service, node, container id
+
+
+def get(node: Node, port: int, path: str) -> Any:
+    """A JSON document from a node's Consul (8500) or agent (8580). Raises OSError."""
+    status, body = node.call(fetch, f"http://{node.address}:{port}{path}")
+    if status != 200:
+        raise OSError(f"{node.name}:{port}{path} answered {status}: {body.strip()}")
+    return json.loads(body)
+
+
+def alive(node: Node) -> bool:
+    """Whether the node's engine answers."""
+    try:
+        return bool(node.api.ping())
+    except Exception:  # noqa: BLE001 - the SDK raises its own, requests' and urllib3's
+        return False
+
+
+def desired(nodes: Sequence[Node]) -> Running:
+    """Every healthy container that names its service, by what the engines say."""
+    return frozenset(
+        (container["Labels"]["SERVICE_NAME"], node.name, container["Id"])
+        for node in nodes
+        for container in node.api.containers()
+        if "SERVICE_NAME" in container["Labels"]
+        and container["State"] == "running"
+        and ("(" not in container["Status"] or "(healthy)" in container["Status"])
+    )
+
+
+def registered(node: Node) -> Running:
+    """Every passing instance of ours, by this node's Consul server."""
+    return frozenset(
+        (name, entry["Node"]["Node"], entry["Service"]["Meta"]["registrator-container"])
+        for name in get(node, 8500, "/v1/catalog/services")
+        for entry in get(node, 8500, f"/v1/health/service/{name}?passing")
+        if "registrator-container" in entry["Service"]["Meta"]
+    )
+
+
+def answered(node: Node, names: Collection[str]) -> Running:
+    """Every instance that lookups of these names give, by this node's agent."""
+    found = set()
+    for name in names:
+        status, body = node.call(fetch, f"http://{node.address}:8580/lookup/{name}")
+        if status == 404:  # no such service: an answer as well
+            continue
+        if status != 200:
+            raise OSError(f"{node.name} answered {status} for {name}: {body.strip()}")
+        for instance in json.loads(body)["instances"]:
+            found.add((name, instance["node"], instance["meta"]["registrator-container"]))
+    return frozenset(found)
+
+
+def agree(lab: Lab, seconds: float = 30.0, nodes: Sequence[Node] = (), also: Collection[str] = ()) -> Running:
+    """Wait until engines, catalogs and lookups say the same on all nodes; what they say.
+
+    `also` are names to be asked for though nobody may run them any more.
+    Raises DemoError with the differences.
+    """
+    asked = nodes or lab.nodes
+
+    def same() -> Running:
+        truth = desired(asked)
+        names = sorted({name for name, _, _ in truth} | set(also))
+        for node in asked:
+            for what, found in (("catalog", registered(node)), ("lookups", answered(node, names))):
+                if found != truth:
+                    lacking, besides = brief(truth - found), brief(found - truth)
+                    raise DemoError(f"{what} of {node.name}: lacking {lacking}, too many {besides}")
+        return truth
+
+    return until(same, "engines, catalogs and lookups agree", seconds)
+
+
+def brief(running: Running) -> str:
+    """A set of instances, short enough for a line."""
+    return ", ".join(f"{name}@{node}:{container[:6]}" for name, node, container in sorted(running)) or "none"
+
+
+def count(running: Running, service: str) -> int:
+    """How many instances a service has in one of the sets above."""
+    return sum(name == service for name, _, _ in running)
