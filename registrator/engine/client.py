@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,8 @@ from registrator.engine.endpoint import Endpoint
 from registrator.engine.errors import Refused, explain, not_an_engine
 
 TIMEOUT = 10.0  # seconds for a whole request
-CONNECTIONS = 16
+# Requests at a time. An inspect waits while the engine starts its container, so there must be some to spare.
+CONNECTIONS = 32
 NEWEST = (1, 52)  # the newest API version whose documents are known here
 
 
@@ -29,6 +31,8 @@ class Client:
         self._endpoint = endpoint
         self._timeout = timeout
         self._ssl = endpoint.ssl_context()
+        # Before aiohttp's own queue, where a request that waits takes far more memory.
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self.version = ""
 
     async def __aenter__(self) -> Self:
@@ -39,7 +43,7 @@ class Client:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            timeout=aiohttp.ClientTimeout(total=None),  # see _fetch, where waiting for a turn counts too
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
@@ -80,7 +84,11 @@ class Client:
     async def _fetch(self, path: str) -> tuple[str, Mapping[str, str]]:
         """The body and the headers of a successful answer."""
         try:
-            async with self._session.get(self._endpoint.base + path, allow_redirects=False) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._turns,
+                self._session.get(self._endpoint.base + path, allow_redirects=False) as response,
+            ):
                 body = await response.text("utf-8")
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a TimeoutError is an OSError
             raise explain(self._endpoint, error, self._timeout) from error
