@@ -285,10 +285,11 @@ STRANGE = {
     "list": lambda: web.json_response([1, 2]),
     "bytes": lambda: web.Response(body=b"\xff\xfe\x00"),
     "leaderless": lambda: web.Response(status=500, text="No cluster leader"),
+    "full": lambda: web.Response(status=500, text="failed persisting: no space left on device"),
     "gateway": lambda: web.Response(status=502, text="<html>\n bad\n gateway</html>"),
     "many": lambda: web.Response(status=429),
     "no_scripts": lambda: web.Response(status=500, text="Scripts are disabled on this agent"),
-    "refusing": lambda: web.Response(status=500, text="Invalid check: TTL must be > 0"),
+    "refusing": lambda: web.Response(status=400, text="Invalid check: TTL must be > 0"),
 }
 
 
@@ -300,11 +301,12 @@ STRANGE = {
         ("moved", Refused, "302 (no explanation): that is not how Consul's API answers; check the URL"),
         ("list", Unavailable, "is not Consul's API"),
         ("bytes", Unavailable, "is not Consul's API"),
-        ("leaderless", Unavailable, "500 (No cluster leader): the cluster cannot serve now"),
-        ("gateway", Unavailable, "502 (<html> bad gateway</html>): the cluster cannot serve now"),
+        ("leaderless", Unavailable, "500 (No cluster leader): it cannot serve now"),
+        ("full", Unavailable, "500 (failed persisting: no space left on device): it cannot serve now"),
+        ("gateway", Unavailable, "502 (<html> bad gateway</html>): it cannot serve now"),
         ("many", Unavailable, "429 (no explanation): too many requests"),
         ("no_scripts", ScriptsDisabled, "500 (Scripts are disabled on this agent): set enable_script"),
-        ("refusing", Refused, "500 (Invalid check: TTL must be > 0): change the definition"),
+        ("refusing", Refused, "400 (Invalid check: TTL must be > 0): change the definition"),
     ],
 )
 async def test_strange_answers(stranger: str, answer: str, kind: type[CatalogError], says: str) -> None:

@@ -20,19 +20,14 @@ RIGHTS = 'service_prefix "" write, node_prefix "" read and agent_prefix "" read'
 
 KEY_RIGHTS = f'key_prefix "{PREFIX}" write'
 
-# What a 500 says when the cluster, and not the request, is the trouble.
-CLUSTER_TROUBLE = (
-    "leader",
-    "no known consul servers",
-    "no path to datacenter",
-    "rpc error",
-    "timeout",
-    "eof",
-)
-
-
 # What Consul says of a name that it does not know.
-UNKNOWN = ("unknown service", "unknown check", "no service registered", "query not found")
+UNKNOWN = (
+    "unknown service",
+    "unknown check",
+    "does not have associated ttl",
+    "no service registered",
+    "query not found",
+)
 
 
 class NotFound(Refused):
@@ -55,22 +50,23 @@ def from_answer(address: ConsulAddress, request: str, status: int, body: str) ->
         return NotFound(f"{said}: it is not registered there")
     if "scripts are disabled" in lowered:
         return ScriptsDisabled(f"{said}: set enable_script_checks in its configuration, and see to its ACLs")
-    kind, remedy = _verdict(status, lowered)
+    kind, remedy = _verdict(status)
     return kind(f"{said}: {remedy}")
 
 
-def _verdict(status: int, text: str) -> tuple[type[CatalogError], str]:
-    """Whether another try may help, and what to do, for what is neither a right nor a name."""
+def _verdict(status: int) -> tuple[type[CatalogError], str]:
+    """Whether another try may help, and what to do, for what is neither a right nor a name.
+
+    Any 5xx may pass: no leader, a full disk, a proxy's bad gateway.
+    """
     if status == 400:
         return Refused, "change the definition accordingly"
     if status == 429:
         return Unavailable, "too many requests; raise the agent's limits"
-    if status == 500 and not any(trouble in text for trouble in CLUSTER_TROUBLE):
-        return Refused, "change the definition or the agent's configuration accordingly"
     if status >= 500:
         return (
             Unavailable,
-            "the cluster cannot serve now; look for its leader with `consul operator raft list-peers`",
+            "it cannot serve now; see its log, and look for a leader with `consul operator raft list-peers`",
         )
     return Refused, "that is not how Consul's API answers; check the URL"
 
