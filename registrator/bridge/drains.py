@@ -24,15 +24,17 @@ class Drains:
     def __contains__(self, container_id: object) -> bool:
         return container_id in self._timers
 
-    def signalled(self, container: Container, number: int) -> None:
-        """A container got a signal: it is drained if that is its stop signal, or the last one."""
-        if number in (container.stop_signal, signal.SIGKILL):
+    def signalled(self, container: Container, number: int) -> bool:
+        """A container got a signal: it is drained, as is returned, by its stop signal or SIGKILL."""
+        drained = number in (container.stop_signal, signal.SIGKILL)
+        if drained:
             self.end(container.id)
             delay = container.stop_timeout + MARGIN
             self._timers[container.id] = asyncio.get_running_loop().call_later(
                 delay, self._outlived, container.id
             )
             self._stats.draining = len(self._timers)
+        return drained
 
     def end(self, container_id: str) -> None:
         """The container died, or started anew."""

@@ -12,6 +12,9 @@ A DNS query passes through these, each of which can be read alone:
     dns        sockets: binds them and owns the UDP and TCP servers (udp, tcp)
     linklocal  one address for every container of the node
 
-HTTP is `http` (routes), `http_server` (sockets) and the pure `consul_api` and
-`lookup_api` (what is shown); `metrics` shows what the whole program counted.
+HTTP is `http` (what every request passes) over `http_consul`, `http_lookup`,
+`http_events` and `http_page` (the routes), `http_reads` (waiting), `http_reply`
+and `http_server` (sockets); what is shown is pure: `consul_api`,
+`consul_filter`, `lookup_api`, `explain`. `openapi` describes it, `metrics`
+shows what the whole program counted.
 """

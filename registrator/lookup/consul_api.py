@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from registrator.lookup import consul_filter
 from registrator.model import PASSING, CheckResult, Entry, Instance, Node, Snapshot
+from registrator.settings import join_host_port
 
 Json = Mapping[str, object]
 
@@ -29,8 +31,9 @@ LONGEST_DURATION = 2**63 / 1e9  # seconds: Go keeps a duration as int64 nanoseco
 TRUE = frozenset({"", "1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
-# Parameters that would change the answer: to ignore one would be to answer wrongly.
-UNSUPPORTED = ("filter", "node-meta")
+# Where Consul's servers are registered, with the port by which they are peers.
+SERVERS = "consul"
+SERVER_PORT = 8300  # of a Consul server, by default
 
 
 class BadQuery(ValueError):
@@ -39,16 +42,27 @@ class BadQuery(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a request asks for: `index` 0 answers at once, `wait` is in seconds, `tags` are lower-cased."""
+    """What a request asks for: `index` 0 answers at once, `wait` is in seconds, `tags` are lower-cased.
+
+    `near` is the node whose own come first ("_agent": this agent's).
+    `filter` is an expression as it was sent, `node_meta` what a node's Meta must hold.
+    """
 
     index: int = 0
     wait: float = DEFAULT_WAIT
     passing: bool = False
     tags: frozenset[str] = frozenset()
+    near: str = ""
+    filter: str = ""
+    node_meta: frozenset[tuple[str, str]] = frozenset()
+
+    def wants_node(self, node: Node) -> bool:
+        """Whether a node has the Meta that is asked for."""
+        return self.node_meta <= node.meta.items()
 
     def wants(self, entry: Entry) -> bool:
         """Whether an instance has all the tags and, if asked, passes every check."""
-        if self.passing and entry.status != PASSING:
+        if (self.passing and entry.status != PASSING) or not self.wants_node(entry.node):
             return False
         return not self.tags or self.tags <= {tag.lower() for tag in entry.instance.tags}
 
@@ -57,15 +71,12 @@ def parse_query(parameters: Iterable[tuple[str, str]], datacenter: str) -> Query
     """Read a query string's parameters, in their order; of those that must be one the first counts.
 
     Those that do not change what is answered here (`stale`, `consistent`,
-    `cached`, `near`, `pretty`, `token`) are taken and ignored. Raises BadQuery.
+    `cached`, `pretty`, `token`) are taken and ignored. Raises BadQuery.
     """
     values: dict[str, list[str]] = {}
     for name, value in parameters:
         values.setdefault(name, []).append(value)
     first = {name: found[0] for name, found in values.items()}
-    for name in UNSUPPORTED:
-        if first.get(name):
-            raise BadQuery(f"this agent does not support ?{name}; filter the answer, or ask Consul itself")
     if first.get("dc", "") not in ("", datacenter):
         raise BadQuery(f"No path to datacenter: this agent answers for {datacenter} alone")
     return Query(
@@ -73,7 +84,25 @@ def parse_query(parameters: Iterable[tuple[str, str]], datacenter: str) -> Query
         wait=_parse_wait(first.get("wait", "")),
         passing="passing" in first and _parse_bool("passing", first["passing"]),
         tags=frozenset(tag.lower() for tag in values.get("tag", ())),
+        near=first.get("near", "").lower(),
+        filter=first.get("filter", ""),
+        node_meta=frozenset(_pair(text) for text in values.get("node-meta", ())),
     )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition(":")
+    return key, value
+
+
+def parse_filter(query: Query, fields: consul_filter.Fields) -> consul_filter.Test | None:
+    """The test that a query's filter makes of documents with these fields, if it has one. Raises BadQuery."""
+    if not query.filter:
+        return None
+    try:
+        return consul_filter.parse(query.filter, fields)
+    except consul_filter.BadFilter as error:
+        raise BadQuery(f"Failed to create boolean expression evaluator: {error}") from None
 
 
 def _parse_index(text: str) -> int:
@@ -125,8 +154,8 @@ def catalog_services(snapshot: Snapshot) -> dict[str, list[str]]:
     """
     documents: dict[str, list[str]] = {}
     for name, tags in snapshot.names.items():
-        service = snapshot.services.get(name)
-        documents[service.name if service else name] = list(tags)
+        loaded = snapshot.services.get(name)
+        documents[loaded.name if loaded else name] = list(tags)
     return documents
 
 
@@ -175,8 +204,16 @@ def catalog_service(entry: Entry, index: int) -> Json:
 
 def health_service(entry: Entry, index: int) -> Json:
     """An element of `GET /v1/health/service/<name>`: node, service, and the checks of both."""
-    instance = entry.instance
-    service: dict[str, object] = {
+    return {
+        "Node": catalog_node(entry.node, index),
+        "Service": service(entry.instance, index),
+        "Checks": [check(entry, result, index) for result in entry.checks],
+    }
+
+
+def agent_service(instance: Instance) -> Json:
+    """A value of `GET /v1/agent/services`: an instance of the agent's own node."""
+    document: dict[str, object] = {
         "ID": instance.id,
         "Service": instance.service,
         "Tags": list(instance.tags),
@@ -185,17 +222,20 @@ def health_service(entry: Entry, index: int) -> Json:
         "Port": instance.port,
         "Weights": _weights(instance),
         "EnableTagOverride": instance.enable_tag_override,
+    }
+    if tagged := tagged_addresses(instance):
+        document["TaggedAddresses"] = tagged
+    return document
+
+
+def service(instance: Instance, index: int) -> Json:
+    """An instance as `/v1/health/service/<name>` and `/v1/catalog/node/<name>` show it."""
+    return {
+        **agent_service(instance),
         "Proxy": _no_proxy(),
         "Connect": {},
         "CreateIndex": index,
         "ModifyIndex": index,
-    }
-    if tagged := tagged_addresses(instance):
-        service["TaggedAddresses"] = tagged
-    return {
-        "Node": catalog_node(entry.node, index),
-        "Service": service,
-        "Checks": [_check(entry, check, index) for check in entry.checks],
     }
 
 
@@ -216,18 +256,69 @@ def tagged_addresses(instance: Instance) -> dict[str, Json]:
     return {f"lan_ipv{family}": own, f"wan_ipv{family}": own} | tagged
 
 
-def _check(entry: Entry, check: CheckResult, index: int) -> Json:
+def entries_of(snapshot: Snapshot) -> Iterator[tuple[Entry, int]]:
+    """Every loaded instance, each with the index of its service."""
+    for name in sorted(snapshot.services):
+        found = snapshot.services[name]
+        yield from ((entry, found.index) for entry in found.entries)
+
+
+def node_services(node: Node, snapshot: Snapshot) -> Json:
+    """`GET /v1/catalog/node/<name>`: a node and all that is registered on it, by id."""
+    own = [(e.instance, index) for e, index in entries_of(snapshot) if e.node.name == node.name]
+    return {
+        "Node": catalog_node(node, snapshot.index),
+        "Services": {instance.id: service(instance, index) for instance, index in own},
+    }
+
+
+def checks(snapshot: Snapshot) -> Iterator[tuple[Entry, CheckResult, int]]:
+    """Every check once, with an instance that shows it: a node's own are seen at all of its instances."""
+    seen: set[tuple[str, str]] = set()
+    for entry, index in entries_of(snapshot):
+        for result in entry.checks:
+            if (key := (entry.node.name, result.id)) not in seen:
+                seen.add(key)
+                yield entry, result, index
+
+
+def peers(snapshot: Snapshot, local: Node | None) -> list[str]:
+    """`GET /v1/status/peers`: Consul's servers; where there are none, the agent's own node stands for one."""
+    servers = snapshot.services.get(SERVERS)
+    if servers:
+        return [join_host_port(entry.address, entry.instance.port) for entry in servers.entries]
+    return [join_host_port(local.address, SERVER_PORT)] if local else []
+
+
+def agent_self(snapshot: Snapshot, local: Node, version: str) -> Json:
+    """`GET /v1/agent/self`: the part of it by which clients learn the datacenter and the node."""
+    return {
+        "Config": {
+            "Datacenter": snapshot.datacenter,
+            "NodeName": local.name,
+            "NodeID": local.id,
+            "Revision": "",
+            "Server": False,
+            "Version": version,
+        },
+        "Member": {"Name": local.name, "Addr": local.address, "Status": 1},
+        "Meta": dict(local.meta),
+    }
+
+
+def check(entry: Entry, result: CheckResult, index: int) -> Json:
+    """An element of `GET /v1/health/checks/<name>`, `/node/<name>` and `/state/<state>`."""
     return {
         "Node": entry.node.name,
-        "CheckID": check.id,
-        "Name": check.name,
-        "Status": check.status,
-        "Notes": check.notes,
-        "Output": check.output,
-        "ServiceID": check.service_id,
-        "ServiceName": check.service,
-        "ServiceTags": list(entry.instance.tags) if check.service_id else [],
-        "Type": check.kind,
+        "CheckID": result.id,
+        "Name": result.name,
+        "Status": result.status,
+        "Notes": result.notes,
+        "Output": result.output,
+        "ServiceID": result.service_id,
+        "ServiceName": result.service,
+        "ServiceTags": list(entry.instance.tags) if result.service_id else [],
+        "Type": result.kind,
         "Definition": {},
         "CreateIndex": index,
         "ModifyIndex": index,

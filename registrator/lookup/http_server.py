@@ -14,7 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
-from registrator.lookup.http import HEADERS, HttpFront
+from registrator.lookup.http import HttpFront
+from registrator.lookup.http_reply import HEADERS
 from registrator.model import Failure
 from registrator.settings import Listen
 

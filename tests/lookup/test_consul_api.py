@@ -81,12 +81,6 @@ def test_passing_with_another_value_is_refused_in_consuls_words() -> None:
         parse(passing="yes")
 
 
-@pytest.mark.parametrize("name", ["filter", "node_meta"])
-def test_a_parameter_that_would_change_the_answer_is_refused_rather_than_ignored(name: str) -> None:
-    with pytest.raises(BadQuery, match="does not support"):
-        parse(**{name: "x == y"})
-
-
 def test_another_datacenter_is_refused_and_the_own_one_is_taken() -> None:
     assert parse(dc="dc1") == Query()
     with pytest.raises(BadQuery, match="No path to datacenter"):

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from registrator.catalog import Unavailable
-from registrator.lookup.http import HEADERS
+from registrator.lookup.http import HttpFront
+from registrator.lookup.http_reply import HEADERS
 from registrator.lookup.lookup_api import find_service, host_allowed
 from registrator.lookup.names import ServiceName
-from registrator.model import CRITICAL, WARNING, Address, Snapshot, View
+from registrator.model import CRITICAL, OUTSIDE, WARNING, Address, Node, Snapshot, View
+from registrator.stats import Stats
 from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
-from tests.lookup.web import serve
+from tests.lookup.web import Web, serve
 
 SNAPSHOT = snapshot_of(
     entry("redis", 1, tags=("master",), meta={"k": "v"}),
@@ -277,3 +279,109 @@ async def test_requests_are_counted_by_route_so_that_clients_cannot_make_the_lab
 def test_a_name_means_a_service_and_perhaps_a_tag(text: str, expected: ServiceName | None) -> None:
     snapshot = snapshot_of(entry("redis"), entry("a.b"))
     assert find_service(text, snapshot, (b"consul",)) == expected
+
+
+# /lookup/<name>/one, /explain and /askers ------------------------------------
+
+NEAR = snapshot_of(
+    entry("db", 1, node=Node("n1", "192.0.2.1")),
+    entry("db", 2, node=Node("n2", "192.0.2.2")),
+    entry("db", 3, node=Node("n2", "192.0.2.2")),
+    entry("db", 4, node=Node("n3", "192.0.2.3"), status=CRITICAL),
+    entry("web"),
+)
+
+
+async def one(web: Web, path: str) -> str:
+    return str((await web.json(path))["id"])
+
+
+async def test_one_instance_at_a_time_comes_round_for_each_service_by_itself() -> None:
+    async with serve(FakeDirectory(NEAR)) as web:
+        seen = []
+        for _ in range(6):
+            seen.append(await one(web, "/lookup/db/one"))
+            assert await one(web, "/lookup/web/one") == "web-1"
+        assert seen == ["db-1", "db-2", "db-3"] * 2
+        assert (await web.get("/lookup/web/one?format=text")).text == "10.0.0.1:80\n"
+
+
+async def test_near_prefers_the_instances_of_a_node_and_falls_back_to_all() -> None:
+    async def local() -> str:
+        return "N1"
+
+    async with serve(FakeDirectory(NEAR), local=local) as web:
+        assert {await one(web, "/lookup/db/one?near=n2") for _ in range(4)} == {"db-2", "db-3"}
+        assert {await one(web, "/lookup/db/one?near") for _ in range(3)} == {"db-1"}
+        assert {await one(web, "/lookup/db/one?near=_agent") for _ in range(3)} == {"db-1"}
+        assert {await one(web, "/lookup/db/one?near=n3") for _ in range(3)} == {"db-1", "db-2", "db-3"}
+
+
+async def test_one_of_none_is_503_and_points_to_the_explanation() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        reply = await web.get("/lookup/sick/one")
+        assert reply.status == 503
+        assert "/explain/sick" in reply.json()["error"]
+        assert (await web.get("/lookup/nobody/one")).status == 404
+
+
+class OneContainer:
+    """A node with the container `shop`, on network id1."""
+
+    def of_container(self, name_or_id: str) -> View | None:
+        return View(frozenset({"id1"})) if name_or_id == "shop" else None
+
+    def names(self) -> list[str]:
+        return ["shop"]
+
+
+async def test_an_explanation_is_for_the_asker_that_is_named() -> None:
+    at_webnet = entry("web", addresses=(Address("webnet", "id1", "10.0.1.5", 8080),))
+    async with serve(FakeDirectory(snapshot_of(at_webnet)), containers=OneContainer()) as web:
+        assert await web.json("/askers") == {"containers": ["shop"]}
+        shop = await web.json("/explain/web?from=shop")
+        assert shop["asker"] == {"what": "container shop", "networks": ["id1"]}
+        assert shop["instances"][0]["why"] == "10.0.1.5:8080: both are on network webnet"
+        outside = await web.json("/explain/web.service.consul?from=198.51.100.7")
+        assert outside["asker"]["what"] == "198.51.100.7, no container of this node"
+        assert outside["instances"][0]["why"] == "10.0.0.1:80: the registered address"
+        own = await web.json("/explain/web")
+        assert own["asker"]["what"].startswith("127.0.0.1")
+        unknown = await web.get("/explain/web?from=shopp")
+        assert unknown.status == 404
+        assert unknown.json()["nearest"] == ["shop"]
+
+
+async def test_an_unknown_name_is_explained_by_the_nearest_ones() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        reply = await web.get("/explain/redsi")
+    assert reply.status == 404
+    assert reply.json()["nearest"] == ["redis"]
+    assert "did you mean redis?" in reply.json()["error"]
+
+
+# Compression, the document of the API -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accepted", "zipped"),
+    [("gzip", True), ("deflate, gzip;q=0.5", True), ("*", True), ("gzip;q=0", False), ("br", False)],
+)
+async def test_long_replies_are_gzipped_for_those_who_take_it(accepted: str, *, zipped: bool) -> None:
+    many = snapshot_of(*(entry("web", number) for number in range(1, 50)))
+    async with serve(FakeDirectory(many)) as web:
+        for path in ("/v1/health/service/web", "/lookup/web"):
+            reply = await web.get(path, headers={"Accept-Encoding": accepted})
+            assert (reply.headers.get("Content-Encoding") == "gzip") is zipped
+            assert reply.headers["Vary"] == "Accept-Encoding"
+            assert "10.0.0.49" in reply.text
+        short = await web.get("/livez", headers={"Accept-Encoding": accepted})
+        assert "Content-Encoding" not in short.headers
+
+
+async def test_the_api_document_has_every_path_and_no_other() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        document = await web.json("/openapi.json")
+    front = HttpFront(FakeDirectory(), stats=Stats(), view_of=lambda _: OUTSIDE, domain="consul")
+    resources = front.application().router.resources()
+    assert set(document["paths"]) == {resource.canonical for resource in resources}

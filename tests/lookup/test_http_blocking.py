@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
-from registrator.lookup import http
+from registrator.lookup import http_reads
 from tests.lookup.fakes import NODE, FakeDirectory, entry, snapshot_of
 from tests.lookup.web import Web, serve
 
@@ -155,7 +155,7 @@ async def test_closing_answers_the_open_queries_within_a_second() -> None:
 async def test_beyond_the_cap_a_blocking_query_is_refused_and_others_are_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "MAX_WAITING", 3)
+    monkeypatch.setattr(http_reads, "MAX_WAITING", 3)
     directory = FakeDirectory(BEFORE)
     async with serve(directory) as web:
         queries = [await blocked(web, directory, "/v1/health/service/web?index=10&wait=1m") for _ in range(3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -72,7 +73,17 @@ PATHS = [
     "/v1/health/service/front-full?wait=1h&near=_agent&stale",
     "/v1/health/service/front-full?dc=dc1",
 ]
+ANY = ["/v1/catalog/node/{node}", "/v1/catalog/node/nobody", "/v1/catalog/datacenters",
+       "/v1/health/state/bad",
+       "/v1/health/node/nobody", *(f"/v1/health/checks/{name}" for name in [*NAMES, "front-nobody"]),
+       "/v1/health/service/front-full?near=_agent", "/v1/catalog/nodes?near=nobody",
+       "/v1/catalog/nodes?node-meta=a:b", "/v1/health/service/front-full?node-meta=k:v",
+       "/v1/health/state/any", "/v1/health/state/critical", "/v1/health/node/{node}"]  # fmt: skip
 REFUSED = [
+    "/v1/catalog/node/",
+    "/v1/health/node/",
+    "/v1/health/state/",
+    "/v1/health/checks/",
     "/v1/health/service/front-full?index=abc",
     "/v1/health/service/front-full?index=-1",
     "/v1/health/service/front-full?index=18446744073709551616",
@@ -84,6 +95,59 @@ REFUSED = [
     "/v1/catalog/service/",
     "/v1/catalog/services?index=x",
     "/v1/catalog/nodes?wait=x",
+]
+
+# Expressions over the documents of front-full: what Consul answers to each, we must.
+FILTERS = {
+    "/v1/health/service/front-full": [
+        'Checks.Status == "passing"',
+        "Checks.Status != passing",
+        'Checks.Status == "critical" or Service.Port == 80',
+        "not Checks.Status == critical and Service.Tags contains a",
+        '"a" in Service.Tags',
+        '"a" not in Service.Tags',
+        "Service.Tags not contains `a`",
+        'Service.Meta.k == "v"',
+        'Service.Meta["k"] == v',
+        "Service.Meta.nobody != v",
+        "not (Service.Meta.nobody == v)",
+        "k in Service.Meta",
+        "Service.Meta is empty",
+        "Service.Tags is not empty",
+        "Service.Weights.Passing == 3",
+        "Service.EnableTagOverride == true",
+        "Service.TaggedAddresses.lan_ipv4.Address == `10.0.0.6`",
+        'Node.Datacenter == "dc1" and (Service.ID == "full-1" or Service.ID == "full-2")',
+        "Service.ID == `full-1` or Service.ID == `full-2` and Service.Port == 1",
+    ],
+    "/v1/catalog/service/front-full": [
+        '"full" in ServiceID',
+        "ServiceTags contains b and ServiceMeta.k != w",
+        "ServicePort != 80",
+        "NodeMeta is not empty",
+        "ServiceWeights.Warning == 2",
+    ],
+    "/v1/health/checks/front-full": ['Name == "alive"', "ServiceTags contains a", "Output == nothing"],
+    "/v1/health/state/any": ["ServiceName == `front-full`", 'CheckID == "serfHealth"'],
+    "/v1/health/node/{node}": ["Status == warning", "ServiceID == `full-3`"],
+    "/v1/catalog/nodes": ["Meta is empty", "Datacenter == dc1"],
+    "/v1/catalog/node/{node}": ["Service == `front-full`", "Tags contains b"],
+    "/v1/agent/services": ["Service == `front-full`", "Meta.k == v"],
+}
+REFUSED_FILTERS = [
+    "Nobody == 1",
+    "Service.Tags == a",
+    "Service.Meta == v",
+    "Service.ID is empty",
+    "Service.Port == x",
+    "Service.Port contains 8",
+    "Service.ID == ",
+    "garbage (",
+    "(Service.ID == a",
+    "Service.ID == a and",
+    "not",
+    "Node",
+    "Service",
 ]
 
 
@@ -158,6 +222,74 @@ async def test_every_document_is_equal_key_by_key(filled: ConsulServer, front: W
     assert ours.headers["Content-Type"].startswith(theirs.headers["Content-Type"])
 
 
+def unordered(document: Any) -> Any:
+    """Consul lists by its own keys: checks and instances count, not their order."""
+    if isinstance(document, list):
+        return sorted((unordered(item) for item in document), key=json.dumps)
+    return document
+
+
+async def both(filled: ConsulServer, front: Web, path: str) -> tuple[Reply, Reply]:
+    """Consul's reply to a path and ours; `{node}` in it stands for the only node."""
+    path = path.format(node=(await front.json("/v1/catalog/nodes"))[0]["Node"])
+    return await asyncio.to_thread(ask, filled, path), await front.get(path)
+
+
+# Many questions in one test: each front leaves blocking queries behind at Consul, which grants us 200.
+
+
+async def test_the_rest_of_the_read_api_is_equal_key_by_key(filled: ConsulServer, front: Web) -> None:
+    for path in ANY:
+        theirs, ours = await both(filled, front, path)
+        assert theirs.status == ours.status == 200, (path, theirs.text, ours.text)
+        assert unordered(comparable(ours.json())) == unordered(comparable(json.loads(theirs.text))), path
+
+
+async def test_a_filter_chooses_what_it_chooses_in_consul(filled: ConsulServer, front: Web) -> None:
+    for path, text in [(path, text) for path, texts in FILTERS.items() for text in texts]:
+        theirs, ours = await both(filled, front, f"{path}?{urllib.parse.urlencode({'filter': text})}")
+        assert (theirs.status, ours.status) == (200, 200), (text, theirs.text, ours.text)
+        assert unordered(comparable(ours.json())) == unordered(comparable(json.loads(theirs.text))), text
+
+
+async def test_a_filter_that_consul_refuses_is_refused_in_one_line(filled: ConsulServer, front: Web) -> None:
+    for text in REFUSED_FILTERS:
+        query = urllib.parse.urlencode({"filter": text})
+        theirs, ours = await both(filled, front, f"/v1/health/service/front-full?{query}")
+        assert (theirs.status, ours.status) == (500, 400), text  # Consul calls it its own fault
+        assert ours.text.startswith("Failed to create boolean expression evaluator: ")
+        assert ours.text.count("\n") == 1
+
+
+async def test_the_agent_and_its_status_are_told_as_consul_tells_them(
+    filled: ConsulServer, front: Web
+) -> None:
+    """Of agent/self only the part by which clients learn where they are."""
+    for path in ("/v1/status/leader", "/v1/status/peers", "/v1/agent/services"):
+        theirs = await asyncio.to_thread(ask, filled, path)
+        assert comparable(await front.json(path)) == comparable(json.loads(theirs.text))
+    wanted = (await asyncio.to_thread(filled.get, "/v1/agent/self"))["Config"]
+    config = (await front.json("/v1/agent/self"))["Config"]
+    assert config.keys() == wanted.keys()
+    for key in ("Datacenter", "NodeName", "NodeID"):
+        assert config[key] == wanted[key]
+
+
+async def test_a_blocking_query_over_all_checks_returns_with_a_change_of_any(
+    filled: ConsulServer, front: Web
+) -> None:
+    index = (await front.get("/v1/health/state/any")).headers["X-Consul-Index"]
+    waiting = asyncio.create_task(front.get(f"/v1/health/state/any?index={index}&wait=20s"))
+    definition = {"ID": "late", "Name": "front-late", "Check": {"TTL": "10m", "Status": "passing"}}
+    await asyncio.to_thread(filled.put, "/v1/agent/service/register", definition)
+    try:
+        reply = await asyncio.wait_for(waiting, 10)
+        assert int(reply.headers["X-Consul-Index"]) > int(index)
+        assert "late" in {check["ServiceID"] for check in reply.json()}
+    finally:
+        await asyncio.to_thread(filled.put, "/v1/agent/service/deregister/late")
+
+
 @pytest.mark.parametrize("path", REFUSED)
 async def test_every_refusal_has_the_same_status_and_words(
     filled: ConsulServer, front: Web, path: str
@@ -185,6 +317,13 @@ def read(api: consul.std.Consul) -> dict[str, Any]:
             "health": api.health.service("front-full")[1],
             "passing": api.health.service("front-full", passing=True)[1],
             "unknown": api.health.service("front-nobody")[1],
+            "node": api.catalog.node(api.catalog.nodes()[1][0]["Node"])[1],
+            "datacenters": api.catalog.datacenters(),
+            "checks": api.health.checks("front-full")[1],
+            "warning": api.health.state("warning")[1],
+            "own": api.agent.services(),
+            "leader": api.status.leader(),
+            "peers": api.status.peers(),
         }
     finally:
         api.http.session.close()

@@ -84,7 +84,7 @@ async def request(web: Web, target: str, headers: str = "") -> bytes:
         ("//lookup//web", 404),
         ("/lookup/web/", 404),
         ("/LOOKUP/web", 404),
-        ("/", 404),
+        ("/", 200),
         ("*", 400),
         ("/lookup/web?" + "tag=a&" * 1000, 200),
         ("/lookup/web?" + "&" * 7000, 200),

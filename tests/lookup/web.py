@@ -60,10 +60,10 @@ class Web:
 
 
 @asynccontextmanager
-async def serve(directory: Directory, view: View = OUTSIDE) -> AsyncIterator[Web]:
-    """Serve a directory to askers that can all reach `view`."""
+async def serve(directory: Directory, view: View = OUTSIDE, **options: Any) -> AsyncIterator[Web]:
+    """Serve a directory to askers that can all reach `view`; `options` are the front's own."""
     stats = Stats(ready=True)
-    front = HttpFront(directory, stats=stats, view_of=lambda _: view, domain="consul")
+    front = HttpFront(directory, stats=stats, view_of=lambda _: view, domain="consul", **options)
     server = HttpServer(front, [LOOPBACK])
     await server.start()
     try:

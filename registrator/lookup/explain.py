@@ -1,0 +1,118 @@
+"""Why a name gives an asker what it gives: instance by instance, in words. Pure.
+
+The choice itself is made by `lookup_api.find_service` and `reach.reach`, which
+every lookup uses; here is only said what they decided, and why.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from registrator.lookup.names import ServiceName
+from registrator.lookup.reach import reach
+from registrator.model import CRITICAL, Address, CheckResult, Entry, Service, View
+from registrator.settings import join_host_port
+
+NODE_MAINTENANCE, SERVICE_MAINTENANCE = "_node_maintenance", "_service_maintenance:"  # Consul's check ids
+MAX_OUTPUT = 300  # characters of a check's output that are told
+MAX_NEAREST = 5
+
+Json = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: `what` in words, for people, and what it can reach."""
+
+    what: str
+    view: View
+
+
+def explanation(name: ServiceName, service: Service, asker: Asker) -> Json:
+    """`GET /explain/<name>`: every instance of the service, answered to this asker or not, and why.
+
+    The shape: {service, tag, asker, answered, left_out, instances: [{id, node,
+    status, answered, why, addresses: [{address, port, network}]}]}. Those that
+    are answered come first.
+    """
+    told = [_instance(entry, name.tag, asker.view) for entry in service.entries]
+    told.sort(key=lambda document: not document["answered"])
+    answered = sum(bool(document["answered"]) for document in told)
+    return {
+        "service": service.name,
+        "tag": name.tag,
+        "asker": {"what": asker.what, "networks": sorted(asker.view.networks)},
+        "answered": answered,
+        "left_out": len(told) - answered,
+        "instances": told,
+    }
+
+
+def nearest(text: str, names: Iterable[str]) -> list[str]:
+    """The names that someone who wrote `text` may have meant, the likeliest first."""
+    plain = text.lower()
+    known = list(names)
+    inside = sorted((name for name in known if plain and (plain in name or name in plain)), key=len)
+    return list(dict.fromkeys([*difflib.get_close_matches(plain, known, MAX_NEAREST), *inside]))[:MAX_NEAREST]
+
+
+def _instance(entry: Entry, tag: str, view: View) -> dict[str, object]:
+    left_out = why_left_out(entry, tag)
+    addresses = reach(entry, view) if not left_out else ()
+    if not left_out and not addresses:
+        left_out = "it has no address at all: neither the instance nor its node"
+    return {
+        "id": entry.instance.id,
+        "node": entry.node.name,
+        "status": entry.status,
+        "answered": not left_out,
+        "why": left_out or why_there(entry, addresses[0], view),
+        "addresses": [{"address": a.ip, "port": a.port, "network": a.network} for a in addresses],
+    }
+
+
+def why_left_out(entry: Entry, tag: str = "") -> str:
+    """Why nobody is given this instance under a name narrowed to `tag`; "" where it is given."""
+    reasons = [_because(check) for check in entry.checks if check.status == CRITICAL]
+    if tag and tag not in {own.lower() for own in entry.instance.tags}:
+        tags = ", ".join(entry.instance.tags) or "none"
+        reasons.append(f"it lacks the tag {tag} (its tags: {tags})")
+    return "; ".join(reasons)
+
+
+def _because(check: CheckResult) -> str:
+    """What a critical check says, as a reason."""
+    output = _short(check.output or check.notes)
+    if check.id == NODE_MAINTENANCE:
+        return f"its node is in maintenance: {output or 'no reason was given'}"
+    if check.id.startswith(SERVICE_MAINTENANCE):
+        return f"it is in maintenance: {output or 'no reason was given'}"
+    whose = "check" if check.service_id else "its node's check"
+    return f"{whose} {check.name or check.id!r} is critical: {output or 'it has said nothing yet'}"
+
+
+def _short(output: str) -> str:
+    line = " ".join(output.split())
+    return line if len(line) <= MAX_OUTPUT else f"{line[:MAX_OUTPUT]}…"
+
+
+def why_there(entry: Entry, address: Address, view: View) -> str:
+    """Why the asker is given this address of the instance, in the order of `reach`."""
+    where = join_host_port(address.ip, address.port)
+    if address.network_id and address.network_id in view.networks:
+        return f"{where}: both are on network {address.network}"
+    published = any(a.ip == address.ip and a.port == address.port and not a.network_id
+                    for a in entry.instance.addresses)  # fmt: skip
+    if view.networks and published:
+        return f"{where}: no shared network, so the port that its node publishes"
+    if not entry.instance.address:
+        return f"{where}: registered without an address, so its node's"
+    registered = f"{where}: the registered address"
+    if published:
+        return f"{registered}, which is the port that its node publishes"
+    home = next((a.network for a in entry.instance.addresses if a.ip == address.ip and a.network_id), "")
+    if home:
+        return f"{registered}, on network {home}, which this asker is not on: only a route makes it reachable"
+    return registered

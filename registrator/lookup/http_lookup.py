@@ -1,0 +1,175 @@
+"""Our own lookups over HTTP: which instances an asker gets, one of them, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+from registrator.lookup import lookup_api
+from registrator.lookup.consul_api import Query
+from registrator.lookup.explain import Asker, explanation, nearest
+from registrator.lookup.http_consul import AGENT, data_headers
+from registrator.lookup.http_reads import Reads
+from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
+from registrator.lookup.names import ServiceName
+from registrator.lookup.records import Name
+from registrator.model import CRITICAL, Entry, Service, View
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_TURNS = 4096  # services whose turn is remembered
+
+
+class Containers(Protocol):
+    """The containers of the agent's own node, as those who may ask."""
+
+    def of_container(self, name_or_id: str) -> View | None:
+        """What a container can reach, by its name or (the beginning of) its id; None for an unknown one."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Their names, sorted."""
+        ...
+
+
+class NoContainers:
+    """A node of which no container is known."""
+
+    def of_container(self, name_or_id: str) -> View | None:  # noqa: ARG002, D102  (see Containers)
+        return None
+
+    def names(self) -> Sequence[str]:  # noqa: D102  (see Containers)
+        return ()
+
+
+class LookupRoutes:
+    """`view_of` tells what the asker at an IP address can reach; `zone` is the DNS zone of names."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        *,
+        view_of: Callable[[str], View],
+        containers: Containers,
+        zone: Name,
+        local: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._reads = reads
+        self._view_of = view_of
+        self._containers = containers
+        self._zone = zone
+        self._local = local
+        self._turns: dict[str, int] = {}  # by service: how often one of it was asked for
+
+    def routes(self) -> dict[str, Handler]:
+        """Paths and their handlers."""
+        return {
+            "/lookup/{name:[^/]*}": self._lookup,
+            "/lookup/{name:[^/]*}/one": self._one,
+            "/explain/{name:[^/]*}": self._explain,
+            "/askers": self._askers,
+        }
+
+    async def _lookup(self, request: web.Request) -> web.Response:
+        """The instances that a client may use now, each with the address that this asker can reach.
+
+        An unknown name is 404; a known one without a healthy instance is 200
+        with an empty list.
+        """
+        service, usable = await self._usable(request)
+        view = self._view_of(request.remote or "")
+        headers = data_headers(self._reads, service.index)
+        if wants_text(request):
+            lines = await in_slices(lambda entry: lookup_api.line(entry, view), usable)
+            return web.Response(text="".join(lines), headers=headers)
+        documents = await in_slices(lambda entry: lookup_api.document(entry, view), usable)
+        name = json.dumps(service.name)
+        return json_reply(f'{{"service":{name},"instances":[{",".join(documents)}]}}', headers)
+
+    async def _one(self, request: web.Request) -> web.Response:
+        """One usable instance, the next at each request; with `?near` of those on that node while it has any.
+
+        404 for an unknown name; 503 for one without an instance that can be used.
+        """
+        service, usable = await self._usable(request)
+        view = self._view_of(request.remote or "")
+        if "near" in request.query:
+            usable = await self._near(request.query["near"], usable)
+        render = lookup_api.line if wants_text(request) else lookup_api.document
+        turn = self._turn(service.name)
+        ordered = (usable[(turn + step) % len(usable)] for step in range(len(usable)))
+        found = next((text for text in (render(entry, view) for entry in ordered) if text), None)
+        if found is None:
+            raise Unserved(
+                503, f"no instance of {service.name} can be used; /explain/{service.name} says why"
+            )
+        headers = data_headers(self._reads, service.index)
+        if wants_text(request):
+            return web.Response(text=found, headers=headers)
+        return json_reply(found, headers)
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        """For each instance of a name whether the asker in `?from=` is given it, and why."""
+        name, service = await self._find(request.match_info["name"])
+        document = explanation(name, service, self._asker(request))
+        return json_reply(json.dumps(document), data_headers(self._reads, service.index))
+
+    async def _askers(self, _request: web.Request) -> web.Response:
+        """The containers that `/explain` takes as askers: those of this node."""
+        return json_reply(json.dumps({"containers": list(self._containers.names())}))
+
+    # What they share ----------------------------------------------------------
+
+    async def _find(self, text: str) -> tuple[ServiceName, Service]:
+        """The service that a name means, loaded. Raises Unserved."""
+        snapshot = self._reads.snapshot()
+        found = lookup_api.find_service(text, snapshot, self._zone)
+        service = (await self._reads.load(found.service)).services.get(found.service) if found else None
+        if not found or not service:
+            near = await asyncio.to_thread(nearest, text, snapshot.names)
+            meant = (
+                f"did you mean {' or '.join(near)}?" if near else "/v1/catalog/services lists those that are"
+            )
+            raise Unserved(404, f"no service is called {text!r}; {meant}", details={"nearest": near})
+        return found, service
+
+    async def _usable(self, request: web.Request) -> tuple[Service, list[Entry]]:
+        """A service and those of its instances that are healthy and have the tags asked for."""
+        name, service = await self._find(request.match_info["name"])
+        tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
+        query = Query(tags=frozenset(tag.lower() for tag in tags))
+        return service, [e for e in service.entries if e.status != CRITICAL and query.wants(e)]
+
+    async def _near(self, near: str, usable: list[Entry]) -> list[Entry]:
+        node = (await self._local() if near in ("", AGENT) else near).lower()
+        return [entry for entry in usable if entry.node.name.lower() == node] or usable
+
+    def _turn(self, service: str) -> int:
+        """How often one of a service was asked for before."""
+        turn = self._turns.pop(service, 0)
+        if len(self._turns) >= MAX_TURNS:
+            del self._turns[next(iter(self._turns))]  # the one that was asked for the longest ago
+        self._turns[service] = turn + 1
+        return turn
+
+    def _asker(self, request: web.Request) -> Asker:
+        """Whom `?from=` means, an IP address or a container of this node; without it the client itself."""
+        text = request.query.get("from", "") or request.remote or ""
+        try:
+            ip = str(ipaddress.ip_address(text))
+        except ValueError:
+            view = self._containers.of_container(text)
+            if view is None:
+                near = nearest(text, self._containers.names())
+                meant = f"did you mean {' or '.join(near)}?" if near else "ask the agent of its own node"
+                line = f"no container that is up on this node is called {text!r}; {meant}"
+                raise Unserved(404, line, details={"nearest": near}) from None
+            return Asker(f"container {text}", view)
+        view = self._view_of(ip)
+        kind = "a container of this node" if view.networks else "no container of this node"
+        return Asker(f"{ip}, {kind}", view)
