@@ -1,8 +1,9 @@
 """The only wiring: builds the rooms, runs them together, stops them within two seconds.
 
-engine -> Reconciler -> Registry ] one catalog, embedded or Consul
-                        Directory ] -> Resolver -> DNS
-                                    -> HttpFront -> HTTP
+engine -> SwarmSource -> Reconciler -> Registry  ]
+               ^-----------------------Bulletin  ] one catalog, embedded or Consul
+                                       Directory ] -> Resolver -> DNS
+                                                   -> HttpFront -> HTTP
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Protocol
 
 from registrator import __version__
 from registrator.bridge.addresses import Host
 from registrator.bridge.reconcile import Reconciler
-from registrator.catalog import Directory, Registry
+from registrator.bridge.swarm import SwarmSource
+from registrator.catalog import Bulletin, Directory, Registry
 from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.engine import DockerEngine
-from registrator.host import host, node
+from registrator.host import Identity, node
+from registrator.journal import Journal
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
@@ -36,8 +40,8 @@ DNS_PORT = 53
 WITHDRAWAL = 1.5  # seconds that a farewell may take
 
 
-class Catalog(Registry, Directory, AbstractAsyncContextManager["Catalog"], Protocol):
-    """Both sides of a catalog, open while it is entered."""
+class Catalog(Registry, Bulletin, Directory, AbstractAsyncContextManager["Catalog"], Protocol):
+    """All sides of a catalog, open while it is entered."""
 
 
 async def run(settings: Settings) -> None:
@@ -50,21 +54,24 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    stats = Stats()
+    stats, journal = Stats(), Journal()
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(DockerEngine(settings.docker, stats=stats))
         catalog = await stack.enter_async_context(_catalog(settings, stats))
+        identity = Identity(settings)
+        swarm = SwarmSource(engine, catalog, settings.resync)
         reconciler = Reconciler(
-            engine,
+            swarm,
             catalog,
-            lambda: _identify(engine, catalog, settings),
+            lambda: _identify(engine, catalog, identity),
             settings.policy,
             stats,
             settings.resync,
+            journal,
         )
-        await _open_front(stack, settings, catalog, reconciler, stats)
+        await _open_front(stack, settings, catalog, reconciler, stats, journal)
         log.info("registrator %s: %s", __version__, _what(settings))
-        await _until(stop, catalog, reconciler)
+        await _until(stop, catalog.run(), reconciler.run(), swarm.run(reconciler.look_at))
         if settings.deregister_on_exit:
             await _withdraw(reconciler)
     log.info("stopped")
@@ -78,21 +85,22 @@ def _catalog(settings: Settings, stats: Stats) -> Catalog:
     return ConsulCatalog(settings.consul, stats)
 
 
-async def _identify(engine: DockerEngine, catalog: Catalog, settings: Settings) -> Host:
+async def _identify(engine: DockerEngine, catalog: Catalog, identity: Identity) -> Host:
     """Ask the engine who it is; the embedded catalog's only node is that one."""
     facts: Engine = await engine.info()
-    known = host(facts, settings)
-    if not known.ips:
-        log.warning(
-            "this node has no address that others reach; give one by --ip, or published ports stay out"
-        )
+    known = identity.of(facts)
     if isinstance(catalog, EmbeddedCatalog):
         catalog.identify(node(facts, known))
     return known
 
 
 async def _open_front(
-    stack: AsyncExitStack, settings: Settings, catalog: Catalog, reconciler: Reconciler, stats: Stats
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    reconciler: Reconciler,
+    stats: Stats,
+    journal: Journal,
 ) -> None:
     """Bind what was asked for; what is opened is closed by the stack."""
     listens = list(settings.dns)
@@ -103,16 +111,33 @@ async def _open_front(
     dns = DnsServer(resolver, listens)
     await dns.start()
     stack.push_async_callback(dns.close)
-    front = HttpFront(catalog, stats=stats, view_of=reconciler.views.of, domain=settings.domain)
+    front = HttpFront(
+        catalog,
+        stats=stats,
+        view_of=reconciler.views.of,
+        domain=settings.domain,
+        containers=reconciler.views,
+        journal=journal,
+        local=lambda: _local_node(catalog),
+    )
     http = HttpServer(front, settings.http)
     await http.start()
     stack.push_async_callback(http.close)
 
 
-async def _until(stop: asyncio.Event, catalog: Catalog, reconciler: Reconciler) -> None:
-    """Keep catalog and loop going until `stop` is set; an end that nobody asked for is an error."""
+async def _local_node(catalog: Catalog) -> str:
+    """The name of the Consul agent's own node; "" with the embedded catalog, which has no other node."""
+    if isinstance(catalog, EmbeddedCatalog):
+        return ""
+    from registrator.catalog.consul import ConsulCatalog  # noqa: PLC0415 - see `_catalog`
+
+    return (await catalog.node()).name if isinstance(catalog, ConsulCatalog) else ""
+
+
+async def _until(stop: asyncio.Event, *parts: Coroutine[None, None, None]) -> None:
+    """Keep the parts going until `stop` is set; an end that nobody asked for is an error."""
     stopping = asyncio.create_task(stop.wait())
-    work = [asyncio.create_task(catalog.run()), asyncio.create_task(reconciler.run())]
+    work = [asyncio.create_task(part) for part in parts]
     try:
         await asyncio.wait([stopping, *work], return_when=asyncio.FIRST_COMPLETED)
     finally:

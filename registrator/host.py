@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
+from dataclasses import replace
 
 from registrator.bridge.addresses import Host
 from registrator.model import Engine, Node
 from registrator.settings import Settings
 
+log = logging.getLogger(__name__)
+
 # Any address outside would do: a datagram socket that is connected sends
 # nothing, it only learns which of the node's addresses the route would use.
 OUTSIDE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+class Identity:
+    """Who this node is, asked again and again: it may join a Swarm, or get another address."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: Host | None = None
+
+    def of(self, engine: Engine) -> Host:
+        """The node as it is now; one that has just lost all of its addresses keeps those it had."""
+        found = host(engine, self._settings)
+        if not found.ips and self._known is not None:
+            found = replace(found, ips=self._known.ips)
+        elif not found.ips:
+            log.warning(
+                "this node has no address that others reach; give one by --ip, or published ports stay out"
+            )
+        self._known = found
+        return found
 
 
 def host(engine: Engine, settings: Settings) -> Host:

@@ -29,6 +29,7 @@ from registrator.bridge.views import Views
 from registrator.bridge.writer import Writer
 from registrator.catalog import Registry
 from registrator.complaint import Complaint
+from registrator.journal import DRAINED, Journal
 from registrator.model import Container, Event, Failure, Instance, Problem
 from registrator.policy import ALWAYS, Policy, keeps
 from registrator.stats import Stats
@@ -78,8 +79,10 @@ class Reconciler:
         policy: Policy,
         stats: Stats,
         resync: float,
+        journal: Journal | None = None,
     ) -> None:
         self.views = Views()
+        self._journal = journal or Journal()
         self._engine = engine
         self._registry = registry
         self._identify = identify
@@ -88,12 +91,11 @@ class Reconciler:
         self._resync = resync
         self._host: Host | None = None
         self._host_known = asyncio.Event()
-        self._host_due = True
         self._lanes = Lanes(self._settle)
         self._drains = Drains(self._touch, stats)
         self._dead: set[str] = set()  # containers that died and were not looked at since
         self._unreadable: set[str] = set()  # containers whose last inspect failed
-        self._writer = Writer(registry, self._touch)
+        self._writer = Writer(registry, self._touch, self._journal, self._reason)
         self._holdings = self._writer.holdings
         self._containers: dict[str, Container] = {}
         self._desired: dict[str, tuple[Instance, ...]] = {}
@@ -117,6 +119,10 @@ class Reconciler:
             self._drains.close()
             await self._lanes.close()
 
+    def look_at(self, container_id: str) -> None:
+        """Look again at a container: what is known of it, other than by its engine, has changed."""
+        self._touch(container_id)
+
     async def withdraw(self) -> None:
         """Take everything of ours out of the catalog; call it when `run` is over. Raises `Failure`."""
         await self._writer.withdraw()
@@ -126,14 +132,16 @@ class Reconciler:
     async def _listen(self) -> None:
         async for event in self._engine.events():
             if not event.container:
-                # The engine may be another one by now, or may have joined a Swarm,
-                # and a container that was told to stop may be in its next life.
-                self._host_due = True
+                # A container that was told to stop may be in its next life.
                 self._drains.close()
                 self._round_due.set()
                 continue
             if event.action == "kill" and event.container in self._containers:
-                self._drains.signalled(self._containers[event.container], event.signal)
+                container = self._containers[event.container]
+                if self._drains.signalled(container, event.signal):
+                    self._journal.add(
+                        DRAINED, f"{container.name} was told to stop", container=event.container
+                    )
             elif event.action in ("die", "start", "destroy"):
                 self._drains.end(event.container)
                 self._dead.discard(event.container)
@@ -201,14 +209,13 @@ class Reconciler:
             )
 
     async def _know_host(self) -> Host:
-        if self._host is None or self._host_due:
-            host = await self._identify()
-            self._host_due = False
-            if host != self._host:
-                self._seen.clear()  # everything is registered anew under what the node is now
-            self._host = host
-            self._host_known.set()
-        return self._host
+        """Who the node is now: the engine may have joined a Swarm, the node got another address."""
+        host = await self._identify()
+        if host != self._host:
+            self._seen.clear()  # everything is registered anew under what the node is now
+        self._host = host
+        self._host_known.set()
+        return host
 
     async def _suspects(self, present: dict[str, Hashable]) -> set[str]:
         """The containers that have to be looked at: new, changed, gone, or not as registered."""
@@ -348,6 +355,16 @@ class Reconciler:
         if todo:
             self._complaint.over("writing to the catalog works again")
         self._stats.instances = len(self._holdings)
+
+    def _reason(self, container_id: str) -> str:
+        """Why an instance of a container goes."""
+        if container_id in self._drains:
+            return "its container was told to stop"
+        if container_id in self._dead:
+            return "its container died"
+        if container_id in self._containers:
+            return "its container is registered in another way now"
+        return "its container is gone"
 
     def _say(self, container: Container, problems: frozenset[Problem]) -> None:
         for problem in problems - self._said.get(container.id, frozenset()):

@@ -13,6 +13,7 @@ from registrator.bridge.contests import Contests
 from registrator.bridge.holdings import Holdings
 from registrator.bridge.plan import Plan
 from registrator.catalog import Refused, Registry
+from registrator.journal import DEREGISTERED, HEALTH, REGISTERED, Journal
 from registrator.model import Health, Instance
 from registrator.settings import join_host_port
 
@@ -20,13 +21,21 @@ log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Writes for one container after the other's plan; `wake` is called for a container to look at again."""
+    """Writes plans, container by container.
 
-    def __init__(self, registry: Registry, wake: Callable[[str], None]) -> None:
+    `wake` is called for a container to look at again; `why` says why an
+    instance of a container goes.
+    """
+
+    def __init__(
+        self, registry: Registry, wake: Callable[[str], None], journal: Journal, why: Callable[[str], str]
+    ) -> None:
         self.holdings = Holdings()
         self.contests = Contests()
         self._registry = registry
         self._wake = wake
+        self._journal = journal
+        self._why = why
         self._writing: Counter[str] = Counter()  # writes under way, by container
         self._written: set[str] = set()  # containers written to since the latest reading began
         self._refused: dict[str, str] = {}  # what was said of instances that were refused
@@ -95,6 +104,7 @@ class Writer:
         network = next((a.network for a in instance.addresses if a.ip == instance.address), "as told")
         where = join_host_port(instance.address, instance.port)
         log.info("registered %s at %s (%s) as %s", instance.service, where, network, instance.id)
+        self._note(REGISTERED, instance, f"registered {instance.service} at {where} ({network})")
 
     async def _report(self, instance_id: str, health: Health) -> None:
         holder = self.holdings.holder(instance_id) or ""
@@ -112,11 +122,14 @@ class Writer:
                 self.holdings.put(replace(held[instance_id], health=health))
         if before is None or before.health != health:
             log.info("%s is %s: %s", instance_id, health.status, health.output)
+            if before is not None:
+                self._note(HEALTH, before, f"{instance_id} is {health.status}: {health.output}")
 
     async def _deregister(self, instance_id: str, container_id: str) -> None:
         held = self.holdings.of(container_id).get(instance_id)
         if held is None:  # another container took the id over while the writes before this one went on
             return
+        why = self._why(container_id)
         with self._write(container_id):
             await self._registry.deregister(instance_id)
             holder = self.holdings.holder(instance_id)
@@ -127,6 +140,12 @@ class Writer:
             self.holdings.doubt(self.holdings.of(holder)[instance_id])
             self._wake(holder)
         log.info("deregistered %s (%s)", held.service or "a doubtful registration", instance_id)
+        self._note(DEREGISTERED, held, f"deregistered {held.service or instance_id}: {why}")
+
+    def _note(self, kind: str, instance: Instance, text: str) -> None:
+        self._journal.add(
+            kind, text, service=instance.service, instance=instance.id, container=instance.container
+        )
 
     def _say_refused(self, instance_id: str, refusal: str) -> None:
         """Say once of an instance why it is refused; the next round asks again."""
