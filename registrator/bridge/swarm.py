@@ -57,6 +57,7 @@ class SwarmSource:
         self._facts: Mapping[str, SwarmService] = {}  # by service id
         self._tasks: dict[str, str] = {}  # the service's id by container
         self._told: Mapping[str, SwarmService] = {}  # what this manager published last
+        self._manages = False  # whether this node is a manager, as its engine has just said
         self._due = asyncio.Event()
         self._first_told = asyncio.Event()
         self._reading = asyncio.Event()  # somebody needs facts
@@ -104,7 +105,8 @@ class SwarmSource:
             try:
                 await self._tell()
             except Failure as failure:
-                self._complaint.failed("what a manager knows of services is not published: %s", failure)
+                if self._manages:  # an engine that is away is said by its events
+                    self._complaint.failed("what a manager knows of services is not published: %s", failure)
                 if not isinstance(failure, Refused):
                     wait, pause = pause, min(LONGEST_PAUSE, pause * 2)
                 if not isinstance(failure, Unavailable):  # else the catalog cannot be read either
@@ -118,8 +120,10 @@ class SwarmSource:
 
     async def _tell(self) -> None:
         """On a manager, publish all services."""
+        self._manages = False
         node = await self._engine.info()
-        if node.manager and node.cluster_id:
+        self._manages = node.manager and bool(node.cluster_id)
+        if self._manages:
             self._reading.set()  # to see that what is published stays so
             await self._bulletin.publish(node.cluster_id, self._list)
         else:
