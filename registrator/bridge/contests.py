@@ -1,9 +1,10 @@
-"""Ids that somebody else writes as well, in this engine's name: two registrators where one belongs.
+"""Ids that somebody else writes as well: two registrators where one belongs.
 
-Two agents of one engine with other options, or agents of two machines that are
-copies of one another, each find the other's writes and would put them right
-for ever. A write that is found undone is repeated once; when it is undone
-again, its id is left as it is for some rounds. Pure.
+Two agents of one engine with other options, agents of machines that are copies
+of one another, or of nodes of one name that share a Consul agent: each finds
+the other's writes and would put them right for ever. A write that is found
+undone is repeated once; when it is undone again, its id is left as it is for
+some rounds. Pure.
 """
 
 from __future__ import annotations

@@ -45,13 +45,13 @@ class Writer:
         """Learn from the catalog what it holds of ours. Raises `Failure`."""
         self._written = set(self._writing)
         owned = await self._registry.owned(owner)
-        undone = self.holdings.adopt(owned, keep=self._written)
+        taken = self._registry.taken()
+        lost = {
+            key for key in self.holdings if key in taken and self.holdings.holder(key) not in self._written
+        }
+        undone = lost | self.holdings.adopt(owned, keep=self._written)
         for instance_id in self.contests.note(undone if self._has_read else ()):
-            log.warning(
-                "%s: another registrator keeps writing it in this engine's name; it is left as it is for "
-                "now: stop one of the two, or give a machine that is a copy of another its own engine id",
-                instance_id,
-            )
+            log.warning("%s: %s; it is left as it is for now", instance_id, _rival(taken.get(instance_id)))
         self._has_read = True
 
     async def carry_out(self, todo: Plan, container_id: str) -> None:
@@ -152,3 +152,16 @@ class Writer:
         if self._refused.get(instance_id) != refusal:
             self._refused[instance_id] = refusal
             log.warning("%s: %s", instance_id, refusal)
+
+
+def _rival(other: str | None) -> str:
+    """Who else writes an id, and what to do about it; `other` is the owner where that is not this engine."""
+    if other is None:
+        return (
+            "another registrator keeps writing it in this engine's name: stop one of the two, or give a "
+            "machine that is a copy of another its own engine id"
+        )
+    return (
+        f"the registrator of another engine ({other}) keeps taking it on the same Consul agent: give every "
+        "node its own Consul agent, or each its own host name"
+    )

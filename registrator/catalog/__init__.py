@@ -38,6 +38,10 @@ class Registry(Protocol):
         """
         ...
 
+    def taken(self) -> Mapping[str, str]:
+        """What the latest `owned` saw of other engines: the ids that they hold, with their owners."""
+        ...
+
     async def register(self, instance: Instance) -> None:
         """Create or replace an instance, its checks and its health, in one write."""
         ...

@@ -116,6 +116,10 @@ class EmbeddedCatalog:
         """All instances of `owner` by id, as registered, without checks, with their health now."""
         return {key: r.instance for key, r in self._registered.items() if r.instance.owner == owner}
 
+    def taken(self) -> Mapping[str, str]:
+        """Nothing: no other engine gets in here."""
+        return {}
+
     async def register(self, instance: Instance) -> None:
         """Create or replace an instance with its checks and its health.
 

@@ -69,11 +69,16 @@ class MemoryRegistry:
         self.carried_out = False  # whether a failing write is carried out all the same
         self.disturbed: asyncio.Queue[str] = asyncio.Queue()
         self.is_settled = False
+        self._taken: dict[str, str] = {}
 
     async def owned(self, owner: str) -> Mapping[str, Instance]:
         self.calls.append("owned")
         await self._answer()
+        self._taken = {i.id: i.owner for i in self.instances.values() if i.owner not in ("", owner)}
         return {i.id: replace(i, checks=()) for i in self.instances.values() if i.owner == owner}
+
+    def taken(self) -> Mapping[str, str]:
+        return self._taken
 
     async def register(self, instance: Instance) -> None:
         self.calls.append(f"register {instance.id}")

@@ -226,6 +226,32 @@ async def test_a_copy_of_this_machine_does_not_fight_with_it(caplog: pytest.LogC
         assert sum("another registrator" in r.getMessage() for r in caplog.records) == 1
 
 
+async def test_two_engines_of_one_host_name_on_one_catalog_do_not_fight(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same ids, another owner: nobody's is removed, and when the other goes ours comes back in time."""
+    theirs = replace(instances(A, HOST, Policy())[0][0], meta={META_OWNER: "OTHER", META_CONTAINER: "f" * 64})
+    async with running(MemoryEngine(A, B), MemoryRegistry()) as world:
+        await until(lambda: world.stats.ready)
+        assert await fight(world, theirs) == 2
+        (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert warning.startswith(f"{ID}: the registrator of another engine (OTHER) keeps taking it")
+        world.engine.put(replace(A, state="exited"), "die")
+        await until(lambda: world.stats.containers == 1)
+        assert world.registry.instances[ID] == theirs
+        assert "node1:b:80" in world.registry.instances
+        del world.registry.instances[ID]
+        world.engine.put(A)
+        await until(world.is_true)
+
+
+async def test_what_an_engine_left_behind_that_is_no_more_is_taken_over() -> None:
+    """An engine that was set up anew has a new id, and finds its old services under its own names."""
+    old = replace(instances(A, HOST, Policy())[0][0], meta={META_OWNER: "OLD", META_CONTAINER: "f" * 64})
+    async with running(MemoryEngine(A), MemoryRegistry(old)) as world:
+        await until(world.is_true)
+
+
 async def test_a_new_address_of_a_contested_container_is_written() -> None:
     """What is contested is left alone only as long as nothing new is wanted."""
     theirs = replace(instances(A, HOST, Policy())[0][0], address="203.0.113.9")

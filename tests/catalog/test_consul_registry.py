@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,23 @@ async def test_a_consul_that_changed_its_mind_is_asked_again(tmp_path: Path) -> 
         assert SCRIPT.id in await checks_of(consul)
     finally:
         consul.kill()
+
+
+async def test_what_other_engines_hold_is_told_and_what_nobody_owns_is_not(
+    consul_shared: ConsulServer,
+) -> None:
+    """An id that gliderlabs/registrator left behind is nobody's: its successor carries it on."""
+    mine = replace(web(), id=unique("web"))
+    theirs = replace(mine, id=unique("web"), meta={META_OWNER: "engine-2"})
+    left = {"ID": mine.id, "Name": mine.service, "Port": 1}
+    await asyncio.to_thread(consul_shared.put, "/v1/agent/service/register", left)
+    async with catalog_of(consul_shared) as catalog:
+        assert catalog.taken() == {}
+        await catalog.register(theirs)
+        assert mine.id not in await catalog.owned(OWNER)
+        assert mine.id not in catalog.taken()
+        assert catalog.taken()[theirs.id] == "engine-2"
+        await catalog.register(mine)
+        assert (await catalog.owned(OWNER))[mine.id] == mine
+        for instance in (mine, theirs):
+            await catalog.deregister(instance.id)

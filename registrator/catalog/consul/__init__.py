@@ -45,6 +45,7 @@ class ConsulCatalog:
         bulletin = ConsulBulletin(self._client)
         # The parts share nothing but the client and the disturbances.
         self.owned = registry.owned
+        self.taken = registry.taken
         self.register = registry.register
         self.deregister = registry.deregister
         self.report = registry.report

@@ -37,6 +37,7 @@ class ConsulRegistry:
         self._writing = asyncio.Semaphore(MAX_WRITES)
         self._checks: dict[str, frozenset[str]] = {}  # ids of the checks that stand there, by service
         self._checks_read = False
+        self._taken: dict[str, str] = {}
         self._commandless: set[str] = set()  # services whose checks this Consul would not run
 
     async def owned(self, owner: str) -> Mapping[str, Instance]:
@@ -46,11 +47,17 @@ class ConsulRegistry:
             services, checks = await asyncio.gather(self._client.services(), self._client.checks())
         self._take_in(checks, before)
         self._commandless &= services.keys()
+        owners = {key: (service.get("Meta") or {}).get(META_OWNER, "") for key, service in services.items()}
+        self._taken = {key: other for key, other in owners.items() if other not in ("", owner)}
         return {
-            service_id: form.instance(self._as_wanted(service), form.health_of(service_id, checks))
-            for service_id, service in services.items()
-            if (service.get("Meta") or {}).get(META_OWNER) == owner
+            key: form.instance(self._as_wanted(service), form.health_of(key, checks))
+            for key, service in services.items()
+            if owners[key] == owner
         }
+
+    def taken(self) -> Mapping[str, str]:
+        """See `catalog.Registry.taken`."""
+        return self._taken
 
     async def register(self, instance: Instance) -> None:
         """See `catalog.Registry.register`.
