@@ -101,6 +101,7 @@ class Reconciler:
         self._desired: dict[str, tuple[Instance, ...]] = {}
         self._sharing: defaultdict[str, set[str]] = defaultdict(set)  # by the container whose network it is
         self._seen: dict[str, Hashable] = {}  # fingerprints, by container
+        self._stirred: set[str] = set()  # containers that had events since the latest listing began
         self._refresh: set[str] = set()  # containers whose health is to be told again
         self._rivals: set[str] = set()  # containers that want an id which another one holds
         self._said: dict[str, frozenset[Problem]] = {}
@@ -147,6 +148,8 @@ class Reconciler:
                 self._dead.discard(event.container)
                 if event.action == "die":
                     self._dead.add(event.container)
+            self._stirred.add(event.container)
+            self._seen.pop(event.container, None)
             self._touch(event.container)
 
     async def _heed_disturbances(self) -> None:
@@ -195,6 +198,7 @@ class Reconciler:
     async def _round(self) -> None:
         host = await self._know_host()
         unreadable = frozenset(self._unreadable)
+        self._stirred.clear()
         listed = await self._engine.containers()
         await self._writer.read(host.owner)
         suspects = await self._suspects({c.id: c.fingerprint for c in listed})
@@ -225,7 +229,8 @@ class Reconciler:
                 suspects.add(container_id)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
-        self._seen = present
+        # What was looked at since may look again as in this listing one day, and be something else meanwhile.
+        self._seen = {key: present[key] for key in present.keys() - self._stirred}
         return suspects
 
     # One container ----------------------------------------------------------

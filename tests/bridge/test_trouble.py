@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -148,6 +149,35 @@ async def test_a_first_round_that_waits_for_the_catalog_does_not_hold_up_the_nex
         assert not world.stats.ready
         registry.instances[dead.id] = dead
         await until(lambda: not registry.instances)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_change_that_was_missed_is_seen_though_the_listing_looks_as_before(*, late: bool) -> None:
+    """Paused, then unpaused while no events came: listed as it was before, and not as it was last looked at.
+
+    The pause came after the listing, or (late) while the round was still at work on it.
+    """
+
+    class Slow(MemoryRegistry):
+        reading = asyncio.Event()
+        answer = asyncio.Event()
+
+        async def owned(self, owner: str) -> Mapping[str, Instance]:
+            self.reading.set()
+            if late:
+                await self.answer.wait()
+            return await super().owned(owner)
+
+    engine, registry = MemoryEngine(A), Slow()
+    async with running(engine, registry) as world:
+        await until(registry.reading.is_set if late else lambda: world.stats.ready)
+        engine.put(replace(A, state="paused"), "pause")
+        await until(lambda: world.loop._containers.get(A.id) == engine.containers_by_id[A.id])
+        registry.answer.set()
+        await until(lambda: world.stats.ready)
+        engine.containers_by_id[A.id] = A
+        engine.queue.put_nowait(Event())
+        await until(world.is_true, 1)
 
 
 # Others who write ---------------------------------------------------------
