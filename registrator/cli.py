@@ -17,7 +17,8 @@ import click
 
 from registrator import __version__
 from registrator.commands.doctor import doctor
-from registrator.commands.show import explain, lookup, services, watch
+from registrator.commands.show import explain, lookup, services
+from registrator.commands.watch import watch
 from registrator.compat import DEFAULT_DOCKER, CompatError, is_compat, translate
 from registrator.logs import set_up
 from registrator.maintenance import maintenance
@@ -198,7 +199,10 @@ def agent(**options: Any) -> None:  # noqa: ANN401 - click hands over what the o
 
 @cli.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: registrator version
+    """
     click.echo(f"registrator {__version__}")
 
 

@@ -19,9 +19,12 @@ class NotThere(Failure):
 
 
 class AgentClient:
-    """Asks the agent at `url` ("http://127.0.0.1:8580"). Raises SettingError for what is no URL."""
+    """Asks the agent at `url` ("http://127.0.0.1:8580"). Raises SettingError for what is no URL.
 
-    def __init__(self, url: str) -> None:
+    `timeout` is in seconds, for each step of a request.
+    """
+
+    def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
             port = parts.port or 80
@@ -32,7 +35,7 @@ class AgentClient:
                 f"--agent: {url!r} is no agent's address; write for instance http://127.0.0.1:8580"
             )
         self.url = url
-        self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT)
+        self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +45,10 @@ class AgentClient:
 
     def get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - whatever JSON the agent gives
         """A JSON document. Raises NotThere for 404, Failure for anything else that is not 200."""
-        return json.loads(self.read(path, parameters))
+        try:
+            return json.loads(self.read(path, parameters))
+        except ValueError:
+            raise Failure(f"what answers at {self.url} is no agent; --agent names another address") from None
 
     def read(self, path: str, parameters: Mapping[str, str] | None = None) -> bytes:
         """A reply's body; raises as `get` does."""

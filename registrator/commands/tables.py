@@ -13,13 +13,14 @@ COLOURS = {"passing": "green", "warning": "yellow", "critical": "red", "answered
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a heading; whatever a cell holds stays on its line."""
-    cells = [[_plain(cell) for cell in row] for row in (heading, *rows)]
+    cells = [[plain(cell) for cell in row] for row in (heading, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
     lines = []
     for number, row in enumerate(cells):
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        last = max((column for column, cell in enumerate(row) if cell), default=0)
+        padded = [cell.ljust(widths[column]) for column, cell in enumerate(row[:last])] + [row[last]]
         shown = [click.style(cell, bold=True) if not number else _coloured(cell) for cell in padded]
-        lines.append("  ".join(shown).rstrip())
+        lines.append("  ".join(shown))
     return "\n".join(lines)
 
 
@@ -28,8 +29,9 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _plain(cell: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)
+def plain(text: str) -> str:
+    """Text of somebody else's as it may go to a terminal: on one line, without control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _coloured(cell: str) -> str:
