@@ -9,7 +9,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lint unit integration venv engine consul tools clean
+.PHONY: help demo demo-down lab lab-down test lint unit integration venv engine consul tools screenshot clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -36,7 +36,7 @@ lint: venv # ruff, mypy and the import contracts alone
 	$(LINT)
 
 unit: venv # the tests that need neither an engine nor a Consul
-	$(VENV)/pytest -m "not engine and not consul and not demo"
+	$(VENV)/pytest -m "not engine and not consul and not demo and not browser"
 
 integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's and the lab's
 	$(VENV)/pytest -m "(engine or consul) and not demo and not lab"
@@ -50,7 +50,10 @@ engine: # see to it that a Docker engine and docker compose are there
 consul: # fetch a Consul where none is on PATH, and print its path
 	@scripts/consul.sh
 
-tools: # install what the tests use beside: dig, ip, busybox
+screenshot: venv tools # docs/page.png anew: the page in a real Chromium
+	@$(VENV)/python -m scripts.screenshot
+
+tools: # install what the tests use beside: dig, ip, busybox, Chromium
 	@scripts/test-tools.sh
 
 clean: # remove what the targets above have put into the checkout

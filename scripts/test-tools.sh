@@ -11,6 +11,8 @@ tools=(
     dig:bind9-dnsutils
     ip:iproute2
     busybox:busybox-static
+    chromium:chromium
+    chromedriver:chromium-driver
 )
 
 missing=()

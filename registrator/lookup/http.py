@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -37,6 +38,8 @@ from registrator.model import View
 from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -136,7 +139,7 @@ class HttpFront:
             raise Unserved(400, "the agent speaks HTTP/1.0 and 1.1")
         if not lookup_api.host_allowed(request.headers.get("Host", ""), self._domain, self._hostname):
             raise Unserved(421, "this Host is not served here; ask by IP address, localhost or a local name")
-        if not request.path.isprintable():
+        if CONTROLS.search(request.path):
             raise Unserved(400, "the path holds control characters")
 
     def _log_once(self, route: str, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The page at `/`: three files of this package, read once, under a policy that allows nothing else."""
+"""The page at `/`: four files of this package, read once, under a policy that allows nothing else."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 

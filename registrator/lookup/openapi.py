@@ -77,6 +77,7 @@ ROUTES: dict[str, tuple[str, list[Schema], Schema | str]] = {
     "/": ("The page.", [], "text/html"),
     "/page.css": ("The page's style sheet.", [], "text/css"),
     "/page.js": ("The page's script.", [], "text/javascript"),
+    "/icon.svg": ("The page's icon.", [], "image/svg+xml"),
     "/openapi.json": ("This document.", [], OBJECT),
     "/livez": ("Whether the agent lives.", [], "text/plain"),
     "/readyz": ("Whether lookups answer from a complete catalog; 503 until then.", [], "text/plain"),
@@ -132,7 +133,7 @@ def _operation(path: str) -> Schema:
     anything: Schema = {"text/plain": {"schema": TEXT}, "application/json": {"schema": OBJECT}}
     responses: Schema = {"200": {"description": "The answer.", "content": content}}
     responses |= {code: {"description": why, "content": anything} for code, why in ERRORS.items()}
-    if path in ("/", "/page.css", "/page.js"):
+    if path in ("/", "/page.css", "/page.js", "/icon.svg"):
         responses["304"] = {"description": "As in If-None-Match."}
     return {
         "summary": summary,
