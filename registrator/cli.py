@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -19,7 +20,7 @@ from registrator import __version__
 from registrator.commands.doctor import doctor
 from registrator.commands.show import explain, lookup, services
 from registrator.commands.watch import watch
-from registrator.compat import DEFAULT_DOCKER, CompatError, is_compat, translate
+from registrator.compat import DOCKER_SOCKET, CompatError, is_compat, translate
 from registrator.logs import set_up
 from registrator.maintenance import maintenance
 from registrator.model import Failure
@@ -286,7 +287,8 @@ def _arguments(given: list[str]) -> list[str]:
     """The arguments as ours; the old command line also looks for the engine where it always did."""
     if not is_compat(given, tuple(cli.commands)):
         return given
-    os.environ.setdefault("DOCKER_HOST", DEFAULT_DOCKER)
+    if Path(DOCKER_SOCKET).is_socket():
+        os.environ.setdefault("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
     return translate(given)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 URI = re.compile(r"([a-z0-9]+(?:-[a-z]+)?):(?://)?(.*)", re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:8500"
-DEFAULT_DOCKER = "unix:///tmp/docker.sock"
+DOCKER_SOCKET = "/tmp/docker.sock"  # noqa: S108 - where the old image has it mounted
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))

@@ -25,6 +25,10 @@ granted() {
     [ $((0x$bounding >> $1 & 1)) = 1 ]
 }
 
+# gliderlabs/registrator's users mount the engine's socket there.
+if [ -z "${REGISTRATOR_DOCKER:-}${DOCKER_HOST:-}" ] && [ ! -S /var/run/docker.sock ] && [ -S /tmp/docker.sock ]; then
+    export DOCKER_HOST=unix:///tmp/docker.sock
+fi
 socket=$(docker_url "$@")
 socket=${socket#unix://}
 set -- /opt/registrator/bin/python3 -m registrator "$@"
