@@ -8,9 +8,9 @@ from pathlib import Path
 from registrator.journal import DEREGISTERED, REGISTERED
 from registrator.model import CRITICAL, PASSING, WARNING, CheckResult, Entry, Instance, Node, Snapshot
 from tests.lookup.fakes import snapshot_of
-from tests.page.browser import chromium, missing
 from tests.page.page import Page
 from tests.page.served import served
+from tests.support.browser import chromium, missing
 from tests.support.engine import wait_for
 
 TARGET = Path(__file__).parent.parent / "docs" / "page.png"

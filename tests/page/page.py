@@ -48,9 +48,7 @@ class Page:
     def drain(self) -> tuple[list[str], list[str]]:
         """What the console said, and the URLs that were requested, since the last time."""
         console = [entry["message"] for entry in self._log("browser")]
-        messages: list[Any] = [
-            json.loads(e["message"])["message"] for e in self.chrome.get_log("performance")
-        ]
+        messages: list[Any] = [json.loads(e["message"])["message"] for e in self._log("performance")]
         sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return console, sent
 

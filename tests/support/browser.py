@@ -1,4 +1,8 @@
-"""A real Chromium, driven by chromedriver, that has nowhere to go but to loopback."""
+"""A real Chromium for tests, driven by chromedriver, without errands of its own.
+
+The fixture `chrome` is one browser for all tests; where there is none they are
+skipped, or fail when REGISTRATOR_REQUIRE_ALL is set.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+
+from tests.support import unavailable
 
 # Nothing of a browser's own errands: no updates, no services of its vendor.
 FLAGS = (
@@ -51,3 +58,13 @@ def chromium(*flags: str) -> Iterator[Chrome]:
             yield driver
         finally:
             driver.quit()
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Chrome]:
+    """The browser, on an empty page."""
+    if lacking := missing():
+        unavailable(f"{lacking} not installed; scripts/test-tools.sh installs it")
+    with chromium() as driver:
+        driver.get("about:blank")  # away from the new tab's own page and its requests
+        yield driver
