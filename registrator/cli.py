@@ -188,8 +188,9 @@ def cli() -> None:
 def agent(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options above declare
     """Keep the catalog true to this node's containers and answer lookups.
 
+    \b
     Example: registrator agent --dns-link-local 169.254.53.53 --consul http://127.0.0.1:8500
-    """
+    """  # noqa: D301 - click's own mark for lines that are not to be wrapped
     settings = read_settings(options)
     gc.disable()  # a tenth of the imports' time; `run` enables it again
     from registrator.agent import run  # noqa: PLC0415 - a wrong option is told before heavy imports
@@ -270,7 +271,8 @@ class _Reader:
 def main() -> None:
     """Run the command line, gliderlabs/registrator's old one included; never returns."""
     try:
-        code = cli.main(_arguments(sys.argv[1:]), standalone_mode=False)
+        # Named, so that the shells' completion is found however we were started.
+        code = cli.main(_arguments(sys.argv[1:]), prog_name="registrator", standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "registrator"
         _fail(USAGE, f"{error.format_message().rstrip('.')}; see `{where} --help`")
