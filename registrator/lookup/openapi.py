@@ -114,7 +114,7 @@ ROUTES: dict[str, tuple[str, list[Schema], Schema | str]] = {
     "/v1/status/peers": ("Consul: the servers.", [], TEXTS),
 }
 
-NAME: Schema = {"name": "name", "in": "path", "required": True, "schema": TEXT}
+NAME: Schema = {"name": "name", "in": "path", "required": True, "schema": TEXT, "example": "redis"}
 ERRORS = {
     "400": "A parameter that makes no sense; one line says which.",
     "404": "Nothing has that name.",

@@ -1,4 +1,4 @@
-"""The page of a real agent on a real engine, with either catalog: what Docker does is seen within a second."""
+"""The page of a real agent on a real engine, with either catalog: what Docker does is seen at once."""
 
 from __future__ import annotations
 
