@@ -106,6 +106,7 @@ class Reconciler:
         self._rivals: set[str] = set()  # containers that want an id which another one holds
         self._said: dict[str, frozenset[Problem]] = {}
         self._round_due = asyncio.Event()
+        self._disturbed = False  # whether the catalog was since the latest round
         self._complaint = Complaint(log)
 
     async def run(self) -> None:
@@ -155,6 +156,7 @@ class Reconciler:
     async def _heed_disturbances(self) -> None:
         async for reason in self._registry.disturbances():
             log.info("everything is compared again: %s", reason)
+            self._disturbed = True
             self._round_due.set()
 
     async def _refresh_health(self) -> None:
@@ -201,6 +203,9 @@ class Reconciler:
         self._stirred.clear()
         listed = await self._engine.containers()
         await self._writer.read(host.owner)
+        if self._disturbed:
+            self._disturbed = False
+            self._writer.doubt_one()
         suspects = await self._suspects({c.id: c.fingerprint for c in listed})
         for container_id in suspects:
             self._touch(container_id)

@@ -54,6 +54,18 @@ class Writer:
             log.warning("%s: %s; it is left as it is for now", instance_id, _rival(taken.get(instance_id)))
         self._has_read = True
 
+    def doubt_one(self) -> None:
+        """Let one instance be written again, though it is as it should be.
+
+        What a Consul agent could not pass on to servers without a leader it
+        keeps to itself, for a minute or more, until something else is written.
+        """
+        for instance_id in self.holdings:
+            if instance_id not in self.contests:
+                holder = self.holdings.holder(instance_id) or ""
+                self.holdings.doubt(self.holdings.of(holder)[instance_id])
+                return
+
     async def carry_out(self, todo: Plan, container_id: str) -> None:
         """Write what a plan for a container says. What is refused is said, and spoils only itself.
 

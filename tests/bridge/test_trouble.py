@@ -180,6 +180,20 @@ async def test_a_change_that_was_missed_is_seen_though_the_listing_looks_as_befo
         await until(world.is_true, 1)
 
 
+async def test_after_a_disturbance_one_instance_is_written_again() -> None:
+    """It makes a Consul agent pass on what it could not while its servers had no leader."""
+    async with running(MemoryEngine(A, B), MemoryRegistry()) as world:
+        await until(lambda: world.stats.ready)
+        world.registry.calls.clear()
+        world.registry.disturbed.put_nowait("it has a leader again")
+        await rounds(world, 1)
+        await until(lambda: len(world.registry.writes) == 1)
+        world.engine.queue.put_nowait(Event())
+        await rounds(world, 1)
+        assert len(world.registry.writes) == 1
+        assert world.is_true()
+
+
 # Others who write ---------------------------------------------------------
 
 
