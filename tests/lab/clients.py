@@ -19,38 +19,45 @@ PROGRAM = Path(__file__).parent / "programs/client.py"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one client met; see programs/client.py. A failure is [Unix time, stage, where, error]."""
+class Failure:
+    """A turn that failed: when it began (Unix time), the client's node, lookup or connect, with what."""
 
-    served: dict[str, int]
-    failures: list[list[Any]]
-    longest_gap: float
+    at: float
+    node: str
+    stage: str
+    where: tuple[str, int] | None
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.at:.2f} {self.stage} from {self.node} to {self.where}: {self.error}"
 
 
 @dataclass
 class Clients:
-    """One client on each node; their reports are there when they have stopped."""
+    """One client on each node; what they met is told when they have stopped."""
 
-    reports: list[Report] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    served: list[dict[str, int]] = field(default_factory=list)  # by each: the answer, how often
+    longest_gap: float = 0.0  # the longest time that one had to do without an answer, in seconds
 
-    @property
-    def failures(self) -> list[list[Any]]:
-        return [failure for report in self.reports for failure in report.failures]
+    def tell(self, node: Node, report: dict[str, Any]) -> None:
+        """Take in a client's report (programs/client.py)."""
+        self.served.append(report["served"])
+        self.longest_gap = max(self.longest_gap, report["longest_gap"])
+        for at, stage, where, error in report["failures"]:
+            self.failures.append(Failure(at, node.name, stage, where and tuple(where), error))
 
     @property
     def turns(self) -> int:
-        return sum(sum(report.served.values()) + len(report.failures) for report in self.reports)
-
-    @property
-    def longest_gap(self) -> float:
-        """The longest time in which some client got no answer, in seconds."""
-        return max(report.longest_gap for report in self.reports)
+        """How many lookups were made, and connections to what they said."""
+        return len(self.failures) + sum(sum(answers.values()) for answers in self.served)
 
     def __str__(self) -> str:
-        return (
-            f"{self.turns} lookups and connections, {len(self.failures)} failed, "
-            f"longest wait {self.longest_gap * 1000:.0f} ms"
-        )
+        """What they met; the first failures in full."""
+        lines = [
+            f"{self.turns} connections, {len(self.failures)} failed, longest wait {self.longest_gap:.2f} s"
+        ]
+        return "\n".join([*lines, *map(str, sorted(self.failures, key=lambda failure: failure.at)[:60])])
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def calling(
         yield clients
         for node in nodes:
             node.docker("stop", "--time", "10", label)
-            clients.reports.append(Report(**json.loads(node.docker("logs", label).splitlines()[-1])))
+            clients.tell(node, json.loads(node.docker("logs", label).splitlines()[-1]))
     finally:
         for node in filter(alive, nodes):
             node.docker("rm", "--force", label)

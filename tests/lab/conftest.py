@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from scripts.demo.steps import DemoError
 from scripts.lab.lab import Lab
+from scripts.lab.waiting import until
 from tests.lab.services import NETWORK, STORIES
 from tests.lab.truth import agree
 from tests.support import unavailable
@@ -17,9 +19,13 @@ TIMES = pytest.StashKey[list[str]]()
 
 @pytest.fixture(scope="package")
 def lab(engine_url: str) -> Iterator[Lab]:
-    """The lab, up; the machine's own engine builds its images."""
-    lab = Lab()
-    if lab.kept.exists():
+    """The lab, up; the machine's own engine builds its images.
+
+    With LAB_REUSE set it is the one that `make lab` has left, and stays: for
+    work on these tests.
+    """
+    lab, reuse = Lab(), bool(os.environ.get("LAB_REUSE"))
+    if lab.kept.exists() and not reuse:
         unavailable("a lab is up already, and is somebody's: make lab-down")
     try:
         lab.see_possible()
@@ -27,13 +33,18 @@ def lab(engine_url: str) -> Iterator[Lab]:
         unavailable(str(error))
     with lab.held():
         try:
-            lab.up()
-            lab.manager.docker("network", "create", "--driver", "overlay", "--attachable", NETWORK)
-            lab.deploy()
-            agree(lab, 90, also=STORIES)
+            if not (reuse and lab.kept.exists()):
+                lab.up()
+                lab.deploy()
+            if NETWORK not in lab.manager.docker("network", "ls", "--format", "{{.Name}}").split():
+                lab.manager.docker("network", "create", "--driver", "overlay", "--attachable", NETWORK)
+            until(
+                lambda: {name for name, _, _ in agree(lab, 5)} >= set(STORIES), "the stack on all nodes", 90
+            )
             yield lab
         finally:
-            lab.clear()
+            if not reuse:
+                lab.clear()
 
 
 @pytest.fixture

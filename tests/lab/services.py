@@ -19,6 +19,8 @@ PROGRAM = Path(__file__).parent / "programs/server.py"
 NETWORK = "apps"  # an attachable overlay on all nodes
 TOOLS = "registrator/lab-tools"
 LINK_LOCAL = "169.254.53.53"
+# Without one, a task is answered with from its start, before its server listens.
+HEALTH_CHECK = ("--health-cmd", "curl -sf http://127.0.0.1:8000", "--health-interval", "1s")
 STORIES = {"web": 5, "redis": 1, "whoami": 3}  # what compose/stack.yml has, and how many of each
 
 
@@ -54,9 +56,9 @@ class Service:
         """Wait until as many tasks run as wanted, and the nodes that are up agree on as many instances."""
 
         def so() -> Running:
-            found = agree(self.lab, 5, [node for node in self.lab.nodes if alive(node)], also=[self.name])
-            if (len(self.tasks()), count(found, self.name)) != (replicas, replicas):
-                raise DemoError(f"{len(self.tasks())} tasks, {count(found, self.name)} instances")
+            found = agree(self.lab, 1, [node for node in self.lab.nodes if alive(node)], [self.name])
+            if (len(self.tasks()), len(found)) != (replicas, replicas):
+                raise DemoError(f"{len(self.tasks())} tasks, {len(found)} instances")
             return found
 
         return until(so, f"{replicas} tasks and instances of {self.name}", seconds)
@@ -87,21 +89,21 @@ class Service:
         """`docker service rm`; wait until nobody runs it and nobody answers for it."""
         self.docker("rm")
         until(lambda: count(desired(self.lab.nodes), self.name) == 0, f"the last container of {self.name}")
-        agree(self.lab, also=[self.name])
+        assert not agree(self.lab, names=[self.name])
 
 
 @contextmanager
 def service(
-    lab: Lab, *options: str, replicas: int = 0, linger: float = 2.0, name: str = ""
+    lab: Lab, *options: str, replicas: int = 0, linger: float = 1.0, endpoint: str = "dnsrr"
 ) -> Iterator[Service]:
     """A service of well-behaved servers on port 8000 (programs/server.py), made with further options.
 
     With `replicas` it is there and answered for at once; else the test waits for it.
     """
-    made = Service(lab, name or unique("svc"))
+    made = Service(lab, unique("svc"))
     lab.manager.docker(
         *("service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", made.name),
-        *("--network", NETWORK, "--endpoint-mode", "dnsrr", "--env", "VERSION=1"),
+        *("--network", NETWORK, "--endpoint-mode", endpoint, "--env", "VERSION=1"),
         *("--container-label", f"SERVICE_NAME={made.name}", "--container-label", "SERVICE_PORT=8000"),
         *(("--replicas", str(replicas)) if replicas else ()),
         *options,

@@ -48,11 +48,11 @@ def desired(nodes: Sequence[Node]) -> Running:
     )
 
 
-def registered(node: Node) -> Running:
-    """Every passing instance of ours, by this node's Consul server."""
+def registered(node: Node, names: Collection[str] = ()) -> Running:
+    """Every passing instance of ours, by this node's Consul server; or those of some names."""
     return frozenset(
         (name, entry["Node"]["Node"], entry["Service"]["Meta"]["registrator-container"])
-        for name in get(node, 8500, "/v1/catalog/services")
+        for name in names or get(node, 8500, "/v1/catalog/services")
         for entry in get(node, 8500, f"/v1/health/service/{name}?passing")
         if "registrator-container" in entry["Service"]["Meta"]
     )
@@ -72,25 +72,28 @@ def answered(node: Node, names: Collection[str]) -> Running:
     return frozenset(found)
 
 
-def agree(lab: Lab, seconds: float = 30.0, nodes: Sequence[Node] = (), also: Collection[str] = ()) -> Running:
+def agree(
+    lab: Lab, seconds: float = 30.0, nodes: Sequence[Node] = (), names: Collection[str] = ()
+) -> Running:
     """Wait until engines, catalogs and lookups say the same on all nodes; what they say.
 
-    `also` are names to be asked for though nobody may run them any more.
-    Raises DemoError with the differences.
+    With `names`, about those services alone; else about all that run, and the
+    catalogs may hold no other. Raises DemoError with the differences.
     """
     asked = nodes or lab.nodes
 
     def same() -> Running:
-        truth = desired(asked)
-        names = sorted({name for name, _, _ in truth} | set(also))
+        truth = frozenset(each for each in desired(asked) if not names or each[0] in names)
         for node in asked:
-            for what, found in (("catalog", registered(node)), ("lookups", answered(node, names))):
+            known = names or {name for name, _, _ in truth}
+            for what, found in (("catalog", registered(node, names)), ("lookups", answered(node, known))):
                 if found != truth:
                     lacking, besides = brief(truth - found), brief(found - truth)
                     raise DemoError(f"{what} of {node.name}: lacking {lacking}, too many {besides}")
         return truth
 
-    return until(same, "engines, catalogs and lookups agree", seconds)
+    (truth,) = until(lambda: [same()], "engines, catalogs and lookups agree", seconds)
+    return truth
 
 
 def brief(running: Running) -> str:

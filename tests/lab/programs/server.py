@@ -2,7 +2,7 @@
 
     python3 server.py [LINGER]
 
-After SIGTERM it goes on for LINGER seconds, 2 by default, and then stops
+After SIGTERM it goes on for LINGER seconds, 1 by default, and then stops
 accepting, answers what it has, and ends. It answers with its host name and
 VERSION from its environment. When /told is there, it leaves a file in it, named
 as its host, that says when it was told to stop and when it took its last
@@ -21,7 +21,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-LINGER = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+LINGER = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 times = {"told": 0.0, "last": 0.0, "closed": 0.0}
 
 
