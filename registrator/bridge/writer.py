@@ -104,7 +104,8 @@ class Writer:
             yield
         finally:
             self._writing[container_id] -= 1
-            self._writing += Counter()  # forget those at 0
+            if not self._writing[container_id]:
+                del self._writing[container_id]
             self._written.add(container_id)
 
     async def _register(self, instance: Instance) -> None:
