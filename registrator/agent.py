@@ -25,6 +25,8 @@ from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.engine import DockerEngine
 from registrator.host import Identity, node
 from registrator.journal import Journal
+from registrator.lag import sample_lag
+from registrator.logs import count_lines
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
@@ -58,6 +60,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stats, journal = Stats(), Journal()
+    count_lines(stats.logged)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(DockerEngine(settings.docker, stats=stats))
         catalog = await stack.enter_async_context(_catalog(settings, stats))
@@ -74,7 +77,8 @@ async def run(settings: Settings) -> None:
         )
         await _open_front(stack, settings, catalog, reconciler, stats, journal)
         log.info("registrator %s: %s", __version__, _what(settings))
-        await _until(stop, catalog.run(), reconciler.run(), swarm.run(reconciler.look_at))
+        work = catalog.run(), reconciler.run(), swarm.run(reconciler.look_at), sample_lag(stats.loop_lag)
+        await _until(stop, *work)
         if settings.deregister_on_exit:
             await _withdraw(reconciler)
     log.info("stopped")

@@ -165,12 +165,14 @@ class Event:
     `container` is "" for "look at everything": the subscription is new, so
     events may have been missed. `signal` is set on `kill` alone. `service` is
     a Swarm service that changed (managers are told): it is about no container.
+    `time` is the engine's, in seconds since 1970; 0 where it told none.
     """
 
     container: str = ""
     action: str = ""
     signal: int = 0
     service: str = ""
+    time: float = field(default=0.0, compare=False)
 
 
 # What the bridge wants ----------------------------------------------------

@@ -6,8 +6,30 @@ no hot path pays for a metrics library and nothing heavy is imported at start.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+
+QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A timer may be 1 ms late by itself: epoll's own grain.
+STALLS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+
+
+class Histogram:
+    """How often something took how long: `counts[i]` times at most `bounds[i]` seconds, the last longer."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = QUICK) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one; a clock that was set back gives 0."""
+        seconds = max(0.0, seconds)
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
 
 
 @dataclass(slots=True)
@@ -21,9 +43,19 @@ class Stats:
     write_failures: Counter[str] = field(default_factory=Counter)  # by the same kinds
     dns_queries: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # type, rcode, udp or tcp
     http_requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # route, status
+    loads: Counter[str] = field(default_factory=Counter)  # services read for a lookup: ok, failed
+    drained: int = 0  # containers that were told to stop
+    logged: Counter[str] = field(default_factory=Counter)  # log lines: warning, error
+
+    # How long things took.
+    http_seconds: Histogram = field(default_factory=Histogram)  # without what waits on purpose
+    round_seconds: Histogram = field(default_factory=Histogram)  # full reconciles that succeeded
+    event_lag: Histogram = field(default_factory=Histogram)  # the engine's event -> in the catalog
+    loop_lag: Histogram = field(default_factory=lambda: Histogram(STALLS))  # a timer's lateness
 
     # Gauges.
     ready: bool = False  # the first complete reconcile is over
     containers: int = 0  # running or paused on this node
     instances: int = 0  # registered from this node
     draining: int = 0  # containers told to stop that have not died yet
+    watched: int = 0  # services that are kept true by a blocking query of their own

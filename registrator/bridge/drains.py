@@ -34,6 +34,7 @@ class Drains:
                 delay, self._outlived, container.id
             )
             self._stats.draining = len(self._timers)
+            self._stats.drained += 1
         return drained
 
     def end(self, container_id: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Protocol
@@ -108,6 +109,7 @@ class Reconciler:
         self._round_due = asyncio.Event()
         self._disturbed = False  # whether the catalog was since the latest round
         self._complaint = Complaint(log)
+        self._told: dict[str, float] = {}  # when the engine told of what is not in the catalog yet
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -151,6 +153,8 @@ class Reconciler:
                     self._dead.add(event.container)
             self._stirred.add(event.container)
             self._seen.pop(event.container, None)
+            if event.time:
+                self._told.setdefault(event.container, event.time)
             self._touch(event.container)
 
     async def _heed_disturbances(self) -> None:
@@ -177,6 +181,7 @@ class Reconciler:
         pause = ROUND_PAUSE
         while True:
             self._round_due.clear()
+            begin = time.perf_counter()
             try:
                 await self._round()
             except Failure as failure:
@@ -186,6 +191,7 @@ class Reconciler:
                 pause = min(LONGEST_ROUND_PAUSE, pause * 2)
                 continue
             self._stats.rounds["ok"] += 1
+            self._stats.round_seconds.observe(time.perf_counter() - begin)
             self._complaint.over("containers and catalog can be compared again")
             pause = ROUND_PAUSE
             await self._until_a_round_is_due(self._resync if self._stats.ready else pause)
@@ -242,6 +248,16 @@ class Reconciler:
 
     async def _settle(self, container_id: str) -> bool:
         """Make the catalog true for one container; True when it is worth another try soon."""
+        told = self._told.pop(container_id, 0.0)
+        again = await self._make_true(container_id)
+        if told and again:
+            self._told.setdefault(container_id, told)
+        elif told:
+            self._stats.event_lag.observe(time.time() - told)
+        return again
+
+    async def _make_true(self, container_id: str) -> bool:
+        """See `_settle`."""
         try:
             await self._host_known.wait()
             if dead := container_id in self._dead:

@@ -231,7 +231,9 @@ def parse_event(document: object) -> Event | None:
         case _:
             return None
     signum = signal_number(attributes.get("signal")) if action == "kill" else 0
-    return Event(container, action, signum) if container else None
+    told = event.get("timeNano")
+    time = told / 1e9 if isinstance(told, int) else 0.0
+    return Event(container, action, signum, time=time) if container else None
 
 
 def signal_number(value: object) -> int:

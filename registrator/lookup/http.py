@@ -19,6 +19,7 @@ import json
 import logging
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion10, web
@@ -111,6 +112,7 @@ class HttpFront:
         """Refuse what may not be asked, turn every error into one line, count the reply."""
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "other"
+        begin = time.perf_counter()
         try:
             self._admit(request)
             response = await handler(request)
@@ -125,6 +127,8 @@ class HttpFront:
             self._log_once(route, error)
             response = error_reply(request, Unserved(500, "this agent failed to answer; its log says why"))
         self._stats.http_requests[route, response.status] += 1
+        if not response.prepared and "index" not in request.query:  # those wait because they were asked to
+            self._stats.http_seconds.observe(time.perf_counter() - begin)
         if not response.prepared:  # a stream is over by now
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)

@@ -7,16 +7,24 @@ https://prometheus.io/docs/practices/naming/.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from registrator import __version__
 from registrator.catalog import Directory
-from registrator.stats import Stats
+from registrator.stats import Histogram, Stats
 
 
 class Metrics:
@@ -45,6 +53,7 @@ class StatsCollector(Collector):
         info.add_metric([], {"version": __version__})
         yield info
         yield from self._counters()
+        yield from self._histograms()
         yield from self._gauges()
 
     def _counters(self) -> Iterator[Metric]:
@@ -58,6 +67,27 @@ class StatsCollector(Collector):
             "dns_queries", "DNS queries answered.", ["type", "rcode", "transport"], stats.dns_queries
         )
         yield _counter("http_requests", "HTTP requests answered.", ["route", "status"], stats.http_requests)
+        yield _counter(
+            "directory_loads", "Services read from Consul for a lookup.", ["result"], stats.loads, results
+        )
+        yield _counter(
+            "drained_containers", "Containers taken out on their stop signal.", [], {(): stats.drained}
+        )
+        levels = ("warning", "error")
+        yield _counter("log_lines", "Log lines that tell of trouble.", ["level"], stats.logged, levels)
+
+    def _histograms(self) -> Iterator[Metric]:
+        stats = self._stats
+        yield _histogram(
+            "http_request_seconds", "HTTP requests, without blocking queries and streams.", stats.http_seconds
+        )
+        yield _histogram("reconcile_round_seconds", "Full reconciles that succeeded.", stats.round_seconds)
+        yield _histogram(
+            "event_lag_seconds", "From the engine's own time of an event to the catalog.", stats.event_lag
+        )
+        yield _histogram(
+            "loop_lag_seconds", "How late a timer of the event loop is, at each sample.", stats.loop_lag
+        )
 
     def _gauges(self) -> Iterator[Metric]:
         stats = self._stats
@@ -66,6 +96,7 @@ class StatsCollector(Collector):
         yield _gauge("containers", "Containers of this node that are running or paused.", stats.containers)
         yield _gauge("instances", "Instances registered from this node.", stats.instances)
         yield _gauge("draining", "Containers told to stop that have not ended yet.", stats.draining)
+        yield _gauge("directory_watches", "Services with a blocking query of their own.", stats.watched)
         yield _gauge(
             "snapshot_present", "1 when lookups have a snapshot of the catalog.", snapshot is not None
         )
@@ -89,6 +120,13 @@ def _counter(
     for key, value in {**dict.fromkeys(known, 0), **values}.items():
         family.add_metric([key] if isinstance(key, str) else [str(part) for part in key], value)
     return family
+
+
+def _histogram(name: str, text: str, value: Histogram) -> Metric:
+    """A histogram with Prometheus' cumulative buckets."""
+    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+    buckets = list(zip(bounds, itertools.accumulate(value.counts), strict=True))
+    return HistogramMetricFamily(f"registrator_{name}", text, buckets=buckets, sum_value=value.total)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -26,6 +26,12 @@ def busy() -> Stats:
     stats.write_failures["register"] = 2
     stats.dns_queries["AAAA", "NXDOMAIN", "udp"] = 8
     stats.http_requests["/lookup/{name}", 200] = 9
+    stats.loads["ok"] = 10
+    stats.drained = 11
+    stats.logged["error"] = 12
+    stats.watched = 13
+    for seconds in (0.0005, 0.003, 0.003, 99.0, -1.0):
+        stats.event_lag.observe(seconds)
     return stats
 
 
@@ -52,6 +58,15 @@ def test_every_counter_and_gauge_is_shown() -> None:
             (("rcode", "NXDOMAIN"), ("transport", "udp"), ("type", "AAAA")),
         ): 8,
         ("registrator_http_requests_total", (("route", "/lookup/{name}"), ("status", "200"))): 9,
+        ("registrator_directory_loads_total", (("result", "ok"),)): 10,
+        ("registrator_drained_containers_total", ()): 11,
+        ("registrator_log_lines_total", (("level", "error"),)): 12,
+        ("registrator_directory_watches", ()): 13,
+        ("registrator_event_lag_seconds_count", ()): 5,
+        ("registrator_event_lag_seconds_bucket", (("le", "0.001"),)): 2,
+        ("registrator_event_lag_seconds_bucket", (("le", "0.005"),)): 4,
+        ("registrator_event_lag_seconds_bucket", (("le", "10.0"),)): 4,
+        ("registrator_event_lag_seconds_bucket", (("le", "+Inf"),)): 5,
         ("registrator_ready", ()): 1,
         ("registrator_containers", ()): 3,
         ("registrator_instances", ()): 4,
@@ -94,7 +109,8 @@ def test_names_and_texts_follow_prometheus_conventions() -> None:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", family.name)
         for sample in family.samples:
             assert sample.name.endswith("_total") == (family.type == "counter"), sample.name
-            assert not {"le", "quantile", "job", "instance"} & set(sample.labels)
+            assert ("le" in sample.labels) == sample.name.endswith("_bucket")
+            assert not {"quantile", "job", "instance"} & set(sample.labels)
     helped = re.findall(r"^# HELP (\S+)", text, re.MULTILINE)
     assert helped == re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(helped) == len(set(helped))

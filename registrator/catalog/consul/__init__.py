@@ -41,7 +41,7 @@ class ConsulCatalog:
         self._client = ConsulClient(address)
         self._open = AsyncExitStack()
         registry = ConsulRegistry(self._client, disturbances, stats)
-        self._directory = ConsulDirectory(self._client, Contact(disturbances))
+        self._directory = ConsulDirectory(self._client, Contact(disturbances), stats)
         bulletin = ConsulBulletin(self._client)
         # The parts share nothing but the client and the disturbances.
         self.owned = registry.owned

@@ -35,6 +35,7 @@ from registrator.catalog.consul.selections import Selections
 from registrator.catalog.consul.waiters import Waiters
 from registrator.catalog.consul.watch import Contact, Watch, follow
 from registrator.model import Entry, Service, Snapshot
+from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ class Cold:
 class ConsulDirectory:
     """Implements `catalog.Directory`; `run` must be running for anything to be known."""
 
-    def __init__(self, client: ConsulClient, contact: Contact) -> None:
+    def __init__(self, client: ConsulClient, contact: Contact, stats: Stats | None = None) -> None:
         self._client = client
+        self._stats = stats or Stats()
         self._contact = contact
         self._names = Watch(lambda index: client.names(index, VITAL_WAIT))
         self._nodes = Watch(lambda index: client.nodes(index, VITAL_WAIT))
@@ -199,9 +201,11 @@ class ConsulDirectory:
         try:
             index, entries = await self._client.entries(service, 0, 0)
         except CatalogError as error:
+            self._stats.loads["failed"] += 1
             return error
         finally:
             del self._loading[service]
+        self._stats.loads["ok"] += 1
         if service in (self._names.data or ()):
             self._keep(service, index, entries)
         return None
@@ -252,6 +256,7 @@ class ConsulDirectory:
                 hot.service = self._version(name, hot.watch.data or ())
                 self._publish()
         del self._hot[name]
+        self._stats.watched = len(self._hot)
         self._cold[name] = Cold(hot.service, loaded_at=0.0, served=False)
 
     def _gives_up(self, hot: Hot) -> bool:
@@ -306,4 +311,5 @@ class ConsulDirectory:
             datacenters=self._datacenters or (datacenter,),
         )
         self._snapshot = after
+        self._stats.watched = len(self._hot)
         self._waiters.wake(lambda key: before is None or before.index_of(key) != after.index_of(key))
