@@ -94,7 +94,7 @@ class LookupRoutes:
     async def _one(self, request: web.Request) -> web.Response:
         """One usable instance, the next at each request; with `?near` of those on that node while it has any.
 
-        404 for an unknown name; 503 for one without an instance that can be used.
+        404 for an unknown name and for one without an instance that can be used, as NXDOMAIN in DNS.
         """
         service, usable = await self._usable(request)
         view = self._view_of(request.remote or "")
@@ -105,9 +105,7 @@ class LookupRoutes:
         ordered = (usable[(turn + step) % len(usable)] for step in range(len(usable)))
         found = next((text for text in (render(entry, view) for entry in ordered) if text), None)
         if found is None:
-            raise Unserved(
-                503, f"no instance of {service.name} can be used; /explain/{service.name} says why"
-            )
+            raise Unserved(404, f"no instance of {service.name} can be used; see /explain/{service.name}")
         headers = data_headers(self._reads, service.index)
         if wants_text(request):
             return web.Response(text=found, headers=headers)
@@ -140,6 +138,8 @@ class LookupRoutes:
 
     async def _usable(self, request: web.Request) -> tuple[Service, list[Entry]]:
         """A service and those of its instances that are healthy and have the tags asked for."""
+        if request.query.get("format", "json") not in ("json", "text"):
+            raise Unserved(400, "format is json or text")
         name, service = await self._find(request.match_info["name"])
         tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
         query = Query(tags=frozenset(tag.lower() for tag in tags))

@@ -317,10 +317,10 @@ async def test_near_prefers_the_instances_of_a_node_and_falls_back_to_all() -> N
         assert {await one(web, "/lookup/db/one?near=n3") for _ in range(3)} == {"db-1", "db-2", "db-3"}
 
 
-async def test_one_of_none_is_503_and_points_to_the_explanation() -> None:
+async def test_one_of_none_is_404_and_points_to_the_explanation() -> None:
     async with serve(FakeDirectory(SNAPSHOT)) as web:
         reply = await web.get("/lookup/sick/one")
-        assert reply.status == 503
+        assert reply.status == 404
         assert "/explain/sick" in reply.json()["error"]
         assert (await web.get("/lookup/nobody/one")).status == 404
 
@@ -350,6 +350,11 @@ async def test_an_explanation_is_for_the_asker_that_is_named() -> None:
         unknown = await web.get("/explain/web?from=shopp")
         assert unknown.status == 404
         assert unknown.json()["nearest"] == ["shop"]
+
+
+async def test_a_format_that_there_is_not_is_refused() -> None:
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        assert (await web.get("/lookup/redis?format=xml")).status == 400
 
 
 async def test_an_unknown_name_is_explained_by_the_nearest_ones() -> None:

@@ -1,4 +1,4 @@
-"""The API against its own document: schemathesis asks a running front all that the document allows, and more."""
+"""The API against its own document: schemathesis asks a running front what that allows, and more."""
 
 from __future__ import annotations
 
