@@ -208,6 +208,15 @@ class Address:
         """Its key among Consul's TaggedAddresses: "<network>/<network id>/ipv4" or "…/ipv6"."""
         return f"{self.network}/{self.network_id}/{'ipv6' if ':' in self.ip else 'ipv4'}"
 
+    @property
+    def of_swarm(self) -> bool:
+        """Whether the network is a Swarm's, into which there is no way but to be on it.
+
+        Its short id has letters past "f", but for one in 17,000; then it is
+        taken for an engine's own.
+        """
+        return bool(self.network_id.strip("0123456789abcdef"))
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

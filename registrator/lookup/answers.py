@@ -8,7 +8,7 @@ where we know better stand in tests/conformance, each with its reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from registrator.lookup import names, records
@@ -22,7 +22,7 @@ from registrator.lookup.names import (
     ReverseName,
     ServiceName,
 )
-from registrator.lookup.reach import node_addresses, node_ips, reach
+from registrator.lookup.reach import node_addresses, node_ips, reach, within_reach
 from registrator.lookup.records import Name, Rcode, Record, Type, to_name
 from registrator.model import (
     ADDRESS,
@@ -180,10 +180,11 @@ def _serving(ask: Ask, name: ServiceName) -> list[Entry]:
     return _usable(ask, service.entries, name.tag)
 
 
-def _usable(ask: Ask, entries: Iterable[Entry], tag: str = "") -> list[Entry]:
-    """The passing and warning instances, narrowed to a tag unless that is "", shuffled."""
+def _usable(ask: Ask, entries: Sequence[Entry], tag: str = "") -> list[Entry]:
+    """The passing and warning instances in reach, narrowed to a tag unless that is "", shuffled."""
     good = (PASSING,) if ask.zone.only_passing else (PASSING, WARNING)
-    found = [entry for entry in entries if entry.status in good and (not tag or _has_tag(entry, tag))]
+    near = within_reach(entries, ask.view)
+    found = [entry for entry in near if entry.status in good and (not tag or _has_tag(entry, tag))]
     ask.shuffle(found)
     return found
 

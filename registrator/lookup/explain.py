@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from registrator.lookup.names import ServiceName
-from registrator.lookup.reach import reach
+from registrator.lookup.reach import reach, within_reach
 from registrator.model import CRITICAL, Address, CheckResult, Entry, Service, View
 from registrator.settings import join_host_port
 
@@ -37,7 +37,8 @@ def explanation(name: ServiceName, service: Service, asker: Asker) -> Json:
     status, answered, why, addresses: [{address, port, network}]}]}. Those that
     are answered come first.
     """
-    told = [_instance(entry, name.tag, asker.view) for entry in service.entries]
+    reached = {id(entry) for entry in within_reach(service.entries, asker.view)}
+    told = [_instance(e, name.tag, asker.view, reached=id(e) in reached) for e in service.entries]
     told.sort(key=lambda document: not document["answered"])
     answered = sum(bool(document["answered"]) for document in told)
     return {
@@ -58,8 +59,12 @@ def nearest(text: str, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*difflib.get_close_matches(plain, known, MAX_NEAREST), *inside]))[:MAX_NEAREST]
 
 
-def _instance(entry: Entry, tag: str, view: View) -> dict[str, object]:
+def _instance(entry: Entry, tag: str, view: View, *, reached: bool) -> dict[str, object]:
     left_out = why_left_out(entry, tag)
+    if not reached:
+        networks = " and ".join(dict.fromkeys(a.network for a in entry.instance.addresses))
+        alone = f"it is on {networks} alone, which this asker is not on, and others can be reached"
+        left_out = "; ".join(filter(None, (left_out, alone)))
     addresses = reach(entry, view) if not left_out else ()
     if not left_out and not addresses:
         left_out = "it has no address at all: neither the instance nor its node"

@@ -17,6 +17,7 @@ from registrator.lookup.http_consul import AGENT, data_headers
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
 from registrator.lookup.names import ServiceName
+from registrator.lookup.reach import within_reach
 from registrator.lookup.records import Name
 from registrator.model import CRITICAL, Entry, Service, View
 
@@ -137,13 +138,14 @@ class LookupRoutes:
         return found, service
 
     async def _usable(self, request: web.Request) -> tuple[Service, list[Entry]]:
-        """A service and those of its instances that are healthy and have the tags asked for."""
+        """A service and those of its instances that are healthy, in reach, and have the tags asked for."""
         if request.query.get("format", "json") not in ("json", "text"):
             raise Unserved(400, "format is json or text")
         name, service = await self._find(request.match_info["name"])
         tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
         query = Query(tags=frozenset(tag.lower() for tag in tags))
-        return service, [e for e in service.entries if e.status != CRITICAL and query.wants(e)]
+        reached = within_reach(service.entries, self._view_of(request.remote or ""))
+        return service, [e for e in reached if e.status != CRITICAL and query.wants(e)]
 
     async def _near(self, near: str, usable: list[Entry]) -> list[Entry]:
         node = (await self._local() if near in ("", AGENT) else near).lower()

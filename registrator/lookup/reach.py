@@ -3,11 +3,12 @@
 In this order: an address on a network that the asker is on; for an asker on
 any container network, the node's published address; else the registered
 address, as Consul would answer. Networks are the same by id, never by name.
+Instances that the asker can never reach are left out, if others remain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from registrator.lookup.records import packed
 from registrator.model import Address, Entry, Node, View
@@ -24,6 +25,26 @@ def reach(entry: Entry, view: View) -> tuple[Address, ...]:
     candidates = shared or published or registered(entry)
     preferred = entry.address
     return _one_per_family(sorted(candidates, key=lambda a: a.ip != preferred))
+
+
+def within_reach(entries: Sequence[Entry], view: View) -> Sequence[Entry]:
+    """The instances of one service for one asker: those out of its reach are left out, if others remain.
+
+    An instance whose addresses are all on a Swarm's networks is met by nobody
+    who is on none of them: so two services of one name on two overlays do not
+    mix. Of networks of other kinds there may be a route. An asker that is on
+    no network known here may be anybody, and has all.
+    """
+    if not view.networks:
+        return entries
+    return [entry for entry in entries if not _is_shut_off(entry, view)] or entries
+
+
+def _is_shut_off(entry: Entry, view: View) -> bool:
+    own = entry.instance.addresses
+    if not own or entry.instance.address not in [a.ip for a in own]:
+        return False
+    return all(a.of_swarm and a.network_id not in view.networks for a in own)
 
 
 def registered(entry: Entry) -> list[Address]:

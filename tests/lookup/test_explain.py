@@ -176,6 +176,18 @@ def test_the_answered_come_first_and_are_counted() -> None:
     assert document["asker"] == {"what": "me", "networks": ["id1"]}
 
 
+def test_an_instance_out_of_reach_is_left_out_and_said() -> None:
+    """Two services of one name on two overlays: each asker is told why the other is none of its own."""
+    near = entry("web", 1, address="10.0.1.5", addresses=(Address("red", "red0red1red2", "10.0.1.5", 80),))
+    far = entry("web", 2, address="10.0.2.5", addresses=(Address("blue", "blue0blue1bl", "10.0.2.5", 80),))
+    asker = Asker("me", View(frozenset({"red0red1red2"})))
+    document: Any = explanation(ServiceName("web"), Service("web", 1, (far, near)), asker)
+    first, second = document["instances"]
+    assert (first["id"], first["answered"]) == ("web-1", True)
+    assert second["why"] == "it is on blue alone, which this asker is not on, and others can be reached"
+    assert (second["answered"], second["addresses"]) == (False, [])
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [("redsi", "redis"), ("Redis", "redis"), ("redi", "redis"), ("my-redis-cache", "redis"), ("zzz", None)],

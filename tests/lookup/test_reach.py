@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from registrator.lookup.reach import reach
-from registrator.model import OUTSIDE, Address, Node, View
+from registrator.lookup.reach import reach, within_reach
+from registrator.model import CRITICAL, OUTSIDE, Address, CheckResult, Entry, Node, View
 from tests.lookup.fakes import entry
 
 RED4, RED6 = Address("red", "aaa", "172.18.0.5", 80), Address("red", "aaa", "fd18::5", 80)
@@ -52,3 +55,63 @@ def test_a_network_without_id_is_shared_with_nobody() -> None:
     """An asker whose view holds an empty id is not taken for one on the node's own address."""
     instance = entry("web", address="172.18.0.5", addresses=(RED4, HOST4))
     assert reach(instance, View(frozenset([""]))) == (HOST4,)
+
+
+RED_ID, BLUE_ID, GREEN_ID = "red0red1red2", "blue0blue1bl", "green0green1"
+ON_RED, ON_BLUE = Address("red", RED_ID, "10.0.1.5", 80), Address("blue", BLUE_ID, "10.0.2.5", 80)
+LOCAL = Address("app_default", "aaaabbbbcccc", "172.18.0.5", 80)
+PLACES = {
+    "red": ("10.0.1.5", (ON_RED,)),
+    "blue": ("10.0.2.5", (ON_BLUE,)),
+    "both": ("10.0.1.5", (ON_RED, ON_BLUE)),
+    "blue, published": ("192.0.2.1", (HOST4, ON_BLUE)),
+    "blue, also local": ("10.0.2.5", (ON_BLUE, LOCAL)),
+    "local": ("172.18.0.5", (LOCAL,)),
+    "told": ("10.9.9.9", (ON_BLUE,)),
+    "foreign": ("10.9.9.9", ()),
+}
+ON = {name: View(frozenset(ids)) for name, ids in (
+    ("red", [RED_ID]), ("blue", [BLUE_ID]), ("both", [RED_ID, BLUE_ID]), ("green", [GREEN_ID]),
+    ("local", ["ddddeeeeffff"]), ("outside", []),
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asker", "there", "left", "why"),
+    [
+        ("red", "red, blue", "red", "two stacks with one name: each asker gets its own"),
+        ("blue", "red, blue", "blue", "and so the other one"),
+        ("both", "red, blue", "red, blue", "an asker on both overlays gets both"),
+        ("red", "both, blue", "both", "one shared network is enough"),
+        ("red", "red, blue, published", "red, blue, published", "the node's port is reached from anywhere"),
+        ("green", "blue, published, red", "blue, published", "nothing shared: what is published"),
+        ("green", "red, blue", "red, blue", "nothing can be reached: all, as Consul would answer"),
+        ("green", "red, blue, also local, local", "blue, also local, local", "a bridge may have a route"),
+        ("green", "red, told, foreign", "told, foreign", "where the operator or others told the address"),
+        ("local", "red, local", "local", "an asker on a bridge is on no overlay either"),
+        ("outside", "red, blue, local", "red, blue, local", "an unknown asker may be anybody"),
+        ("red", "blue", "blue", "never nothing where there was something"),
+    ],
+)  # fmt: skip
+def test_within_reach(asker: str, there: str, left: str, why: str) -> None:
+    """What an asker can never reach is left out, if others remain."""
+    found = [make(place) for place in split(there)]
+    given = within_reach(found, ON[asker])
+    assert [e.instance.addresses for e in given] == [PLACES[place][1] for place in split(left)], why
+
+
+def split(text: str) -> list[str]:
+    """The places in a row: longer names first, since some hold a comma."""
+    names = "|".join(sorted(PLACES, key=len, reverse=True))
+    return re.findall(names, text)
+
+
+def make(place: str) -> Entry:
+    address, own = PLACES[place]
+    return entry("web", address=address, port=80, addresses=own, node=NODE)
+
+
+def test_a_critical_instance_in_reach_keeps_others_out() -> None:
+    """Reach comes before health: an answer out of reach would help nobody, and mix two services."""
+    own = replace(make("red"), checks=(CheckResult("tcp", "TCP", CRITICAL),))
+    assert within_reach([own, make("blue")], ON["red"]) == [own]
