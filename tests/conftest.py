@@ -5,4 +5,5 @@ pytest_plugins = (
     "tests.support.consul",
     "tests.support.agent",
     "tests.support.browser",
+    "tests.support.swarm",
 )

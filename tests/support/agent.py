@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,22 @@ from tests.support.engine import wait_for
 
 
 class AgentProcess:
-    """`registrator agent` on ports of its own; `log` is what it said so far."""
+    """`registrator agent` on ports of its own at `host`; `log` is what it said so far.
 
-    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    `enter` is the beginning of its command line, where it is to run in a
+    namespace other than ours.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
+    ) -> None:
+        self.host = host
+        self._enter = list(enter)
         self.dns_port, self.http_port = free_ports(2)
         self._options = options
         self._env = env or {}
@@ -46,11 +59,12 @@ class AgentProcess:
 
     def start(self) -> None:
         """Start it; it need not be ready when this returns."""
-        dns, http = f"127.0.0.1:{self.dns_port}", f"127.0.0.1:{self.http_port}"
+        dns, http = f"{self.host}:{self.dns_port}", f"{self.host}:{self.http_port}"
+        command = [sys.executable, "-m", "registrator", "agent", "--dns", dns, "--http", http]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRATOR_", "CONSUL_"))}
         with self._path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "registrator", "agent", "--dns", dns, "--http", http, *self._options],
+                [*self._enter, *command, *self._options],
                 stdout=log,
                 stderr=log,
                 env={**clean, **self._env},
@@ -78,7 +92,7 @@ class AgentProcess:
     def status(self, path: str) -> int:
         """The status of an HTTP answer; 0 where nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://{self.host}:{self.http_port}{path}", timeout=5) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -88,19 +102,19 @@ class AgentProcess:
 
     def get(self, path: str) -> Any:
         """A JSON document of its HTTP API."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}{path}", timeout=10) as reply:
             return json.load(reply)
 
     def metric(self, sample: str) -> float:
         """One value of /metrics, by its name and labels as they are written there; 0 where it is not."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/metrics", timeout=10) as reply:
             lines = reply.read().decode().splitlines()
         return next((float(line.split()[-1]) for line in lines if line.startswith(f"{sample} ")), 0.0)
 
     def ask(self, name: str, kind: str = "A") -> list[str]:
         """The answers of its DNS, sorted; a name without any gives its RCODE instead."""
         query = dns.message.make_query(f"{name}.service.consul", kind, use_edns=True)
-        reply = dns.query.udp(query, "127.0.0.1", port=self.dns_port, timeout=5)
+        reply = dns.query.udp(query, self.host, port=self.dns_port, timeout=5)
         found = sorted(str(record) for answer in reply.answer for record in answer)
         return found or [dns.rcode.to_text(reply.rcode())]
 

@@ -21,7 +21,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ ATTEMPTS = 5  # a port may be taken between our look and Consul's bind
 
 class ConsulServer:
     """One agent in development mode, in memory; it is its own server and leader.
+
+    It is at `host`; `enter` is the beginning of its command line, where it is
+    to run in a namespace other than ours.
 
     `config` is merged over the configuration written below (Consul's own keys,
     for instance {"acl": {...}}). `token` goes with the helper's own requests;
@@ -48,8 +51,12 @@ class ConsulServer:
         token: str = "",
         tls: ssl.SSLContext | None = None,
         persistent: bool = False,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.host = host
+        self._enter = list(enter)
         self.token = token
         self._mode = ["-data-dir", str(folder / "data")] if persistent else ["-dev"]
         self._config = dict(config or {})
@@ -62,8 +69,8 @@ class ConsulServer:
     def url(self) -> str:
         """The base of its HTTP API, without a final slash."""
         if self._tls:
-            return f"https://127.0.0.1:{self.https_port}"
-        return f"http://127.0.0.1:{self.http_port}"
+            return f"https://{self.host}:{self.https_port}"
+        return f"http://{self.host}:{self.http_port}"
 
     @property
     def pid(self) -> int:
@@ -149,8 +156,8 @@ class ConsulServer:
         """Start it on the ports it has; do not wait until it is ready."""
         document = {
             "node_name": "consul-test",
-            "bind_addr": "127.0.0.1",
-            "client_addr": "127.0.0.1",
+            "bind_addr": self.host,
+            "client_addr": self.host,
             "check_update_interval": "0s",  # a check's output is written at once, not every 5 min
             "disable_update_check": True,
             "enable_local_script_checks": False,
@@ -162,7 +169,7 @@ class ConsulServer:
         file.write_text(json.dumps(document))
         with self._log().open("ab") as log:
             self._process = subprocess.Popen(
-                [find_binary(), "agent", *self._mode, "-config-file", str(file)],
+                [*self._enter, find_binary(), "agent", *self._mode, "-config-file", str(file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -331,9 +331,24 @@ class PrivateEngine:
             self.close()
             unavailable("needs the right to make namespaces for a private dockerd (run the tests as root)")
 
+    @property
+    def pid(self) -> int:
+        """A process in all of the namespaces."""
+        return _child(self._namespace.pid)
+
+    @property
+    def enter(self) -> list[str]:
+        """The beginning of a command line that is to run on this engine's network."""
+        return ["nsenter", "--target", str(self.pid), "--net"]
+
+    @property
+    def enter_mounts(self) -> list[str]:
+        """The same, among its mounts: that is where containers' own networks can be entered."""
+        return [*self.enter, "--mount"]
+
     def start(self) -> None:
         """Start dockerd and wait until it answers."""
-        enter = f"nsenter --target {_child(self._namespace.pid)} --net --mount --uts --pid"
+        enter = f"nsenter --target {self.pid} --net --mount --uts --pid"
         paths = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "docker.pid"}
         options = [f"{option}={self.folder / path}" for option, path in paths.items()]
         self._daemon = subprocess.Popen(
@@ -368,16 +383,23 @@ class PrivateEngine:
         return answers(self.url)
 
 
-@pytest.fixture
-def private_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    """A dockerd of the test's own, started, with the tiny image: kill and start it at will."""
-    engine = PrivateEngine(tmp_path_factory.mktemp("dockerd"))
+@contextlib.contextmanager
+def private_engine_at(folder: Path) -> Iterator[PrivateEngine]:
+    """A dockerd with its files in `folder`, started, with the tiny image."""
+    engine = PrivateEngine(folder)
     try:
         engine.start()
         make_busybox(engine.url)
         yield engine
     finally:
         engine.close()
+
+
+@pytest.fixture
+def private_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """A dockerd of the test's own, started, with the tiny image: kill and start it at will."""
+    with private_engine_at(tmp_path_factory.mktemp("dockerd")) as engine:
+        yield engine
 
 
 def _child(pid: int) -> int:
