@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import consul.std
 import pytest
 import pytest_asyncio
 
@@ -78,6 +80,45 @@ async def test_its_documents_are_those_of_a_real_consul_for_the_same_instance(
             await real.deregister(instance.id)
     assert comparable(await web.json(health)) == comparable(theirs)
     assert comparable(await web.json(flat)) == comparable(theirs_flat)
+
+
+@pytest.mark.consul
+async def test_python_consul2_reads_the_same_from_the_embedded_catalog_as_from_consul(
+    web: Web, consul_shared: ConsulServer
+) -> None:
+    """All calls of the client that are about a service; what belongs to the node counts by its keys."""
+    async with ConsulCatalog(ConsulAddress(consul_shared.url), Stats()) as real:
+        await real.register(WEB)
+        try:
+            theirs = await asyncio.to_thread(read, consul_shared.url)
+        finally:
+            await real.deregister(WEB.id)
+    ours = await asyncio.to_thread(read, web.url)
+    assert comparable(ours) == comparable(theirs)
+
+
+def read(url: str) -> dict[str, Any]:
+    """What python-consul2 makes of each call."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its own ACL classes, which nobody uses here
+        api = consul.std.Consul(host=host, port=int(port))
+    try:
+        node = api.catalog.nodes()[1][0]["Node"]
+        return {
+            "service": api.catalog.service("embedded-web")[1],
+            "health": api.health.service("embedded-web", passing=True, tag="a")[1],
+            "checks": api.health.checks("embedded-web")[1],
+            "state": [c for c in api.health.state("passing")[1] if c["ServiceID"] == WEB.id],
+            "on the node": api.catalog.node(node)[1]["Services"][WEB.id],
+            "its checks": [c for c in api.health.node(node)[1] if c["ServiceID"] == WEB.id],
+            "own": api.agent.services()[WEB.id],
+            "tags": sorted(api.catalog.services()[1]["embedded-web"]),
+            "datacenters": api.catalog.datacenters(),
+            "where": api.agent.self()["Config"]["Datacenter"],
+        }
+    finally:
+        api.http.session.close()
 
 
 def comparable(document: Any) -> Any:

@@ -229,6 +229,9 @@ function paintService(name) {
   paintIndex(name);
   if (focused) [...document.querySelectorAll("#index a")].find((a) => a.getAttribute("href") === focused)?.focus();
   const service = services.get(name);
+  const now = JSON.stringify([name, service, service?.instances.map((entry) => since.get(entry.Service.ID)?.time)]);
+  if ($("service").dataset.now === now && $("service").childElementCount) return;  // what one reads stays where it is
+  $("service").dataset.now = now;
   if (!service) {
     const text = name ? `No service is called ${name}.` : "Choose a service.";
     $("service").replaceChildren(make("p", { className: "quiet" }, services.size ? text : "No service is registered."));
