@@ -116,7 +116,8 @@ class Writer:
             self.holdings.put(replace(instance, checks=()))
         network = next((a.network for a in instance.addresses if a.ip == instance.address), "as told")
         where = join_host_port(instance.address, instance.port)
-        log.info("registered %s at %s (%s) as %s", instance.service, where, network, instance.id)
+        said = instance.service, where, network, instance.id
+        log.info("registered %s at %s (%s) as %s", *said, extra=_fields(REGISTERED, instance))
         self._note(REGISTERED, instance, f"registered {instance.service} at {where} ({network})")
 
     async def _report(self, instance_id: str, health: Health) -> None:
@@ -134,7 +135,8 @@ class Writer:
             if instance_id in held:
                 self.holdings.put(replace(held[instance_id], health=health))
         if before is None or before.health != health:
-            log.info("%s is %s: %s", instance_id, health.status, health.output)
+            fields = _fields(HEALTH, before) if before else None
+            log.info("%s is %s: %s", instance_id, health.status, health.output, extra=fields)
             if before is not None:
                 self._note(HEALTH, before, f"{instance_id} is {health.status}: {health.output}")
 
@@ -152,7 +154,8 @@ class Writer:
             # It was taken over while the removal was on its way.
             self.holdings.doubt(self.holdings.of(holder)[instance_id])
             self._wake(holder)
-        log.info("deregistered %s (%s)", held.service or "a doubtful registration", instance_id)
+        what = held.service or "a doubtful registration"
+        log.info("deregistered %s (%s): %s", what, instance_id, why, extra=_fields(DEREGISTERED, held))
         self._note(DEREGISTERED, held, f"deregistered {held.service or instance_id}: {why}")
 
     def _note(self, kind: str, instance: Instance, text: str) -> None:
@@ -178,3 +181,9 @@ def _rival(other: str | None) -> str:
         f"the registrator of another engine ({other}) keeps taking it on the same Consul agent: give every "
         "node its own Consul agent, or each its own host name"
     )
+
+
+def _fields(event: str, instance: Instance) -> dict[str, str]:
+    """What a log line about an instance says for machines."""
+    container = instance.container
+    return {"event": event, "service": instance.service, "instance": instance.id, "container": container}
