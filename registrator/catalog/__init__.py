@@ -9,7 +9,7 @@ contract tests (tests/contract/) runs on both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from registrator.model import Failure, Health, Instance, Selected, Selection, Snapshot, SwarmService
@@ -122,7 +122,7 @@ class Bulletin(Protocol):
         """
         ...
 
-    def published(self) -> AsyncIterator[Mapping[str, SwarmService]]:
+    def published(self) -> AsyncGenerator[Mapping[str, SwarmService]]:
         """Yield the services of all clusters by id: what is published now, then after each change.
 
         Goes on for ever: a catalog that is lost is waited for. One that refuses

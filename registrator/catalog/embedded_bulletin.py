@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
 from registrator.model import SwarmService
 
@@ -23,7 +23,7 @@ class EmbeddedBulletin:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 
-    async def published(self) -> AsyncIterator[Mapping[str, SwarmService]]:
+    async def published(self) -> AsyncGenerator[Mapping[str, SwarmService]]:
         """See `catalog.Bulletin.published`."""
         while True:
             changed = self._changed

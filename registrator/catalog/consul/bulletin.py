@@ -9,10 +9,10 @@ alone: a manager whose agent is already updated keeps it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
 from registrator.catalog import CatalogError, Refused, Unavailable
-from registrator.catalog.consul import errors, facts
+from registrator.catalog.consul import facts
 from registrator.catalog.consul.client import ConsulClient
 from registrator.catalog.consul.slices import in_slices
 from registrator.catalog.consul.watch import Watch
@@ -42,7 +42,7 @@ class ConsulBulletin:
                 return
         raise Unavailable(
             f"the keys {prefix} at Consul at {self._client.address} were others after each of {ATTEMPTS} "
-            f"attempts to write them; if that goes on, let the token read them: give it {errors.KEY_RIGHTS}"
+            "attempts to write them; does anybody but agents of registrator write there?"
         )
 
     async def _write(self, held: Mapping[str, facts.Key], services: Mapping[str, SwarmService]) -> bool:
@@ -58,7 +58,7 @@ class ConsulBulletin:
             done &= await self._client.delete_key(key, held[key].index)
         return done
 
-    async def published(self) -> AsyncIterator[Mapping[str, SwarmService]]:
+    async def published(self) -> AsyncGenerator[Mapping[str, SwarmService]]:
         """See `catalog.Bulletin.published`: one blocking query on the keys of all clusters.
 
         Workers are not told which cluster is theirs; the id of a service is
