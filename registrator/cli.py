@@ -20,7 +20,7 @@ from registrator import __version__
 from registrator.commands.doctor import doctor
 from registrator.commands.show import explain, lookup, services
 from registrator.commands.watch import watch
-from registrator.compat import DOCKER_SOCKET, CompatError, is_compat, translate
+from registrator.compat import DOCKER_SOCKET, NAME_BY_IMAGE, CompatError, is_compat, translate
 from registrator.logs import set_up
 from registrator.maintenance import maintenance
 from registrator.model import Failure
@@ -286,11 +286,12 @@ def main() -> None:
 
 
 def _arguments(given: list[str]) -> list[str]:
-    """The arguments as ours; the old command line also looks for the engine where it always did."""
+    """The arguments as ours; the old command line also brings the defaults that it always had."""
     if not is_compat(given, tuple(cli.commands)):
         return given
     if Path(DOCKER_SOCKET).is_socket():
         os.environ.setdefault("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
+    os.environ.setdefault("REGISTRATOR_NAME_TEMPLATE", NAME_BY_IMAGE)
     return translate(given)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 URI = re.compile(r"([a-z0-9]+(?:-[a-z]+)?):(?://)?(.*)", re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 DOCKER_SOCKET = "/tmp/docker.sock"  # noqa: S108 - where the old image has it mounted
+# The name of what names no service, as registrator gives it: the image's, whatever Compose or Swarm call it.
+NAME_BY_IMAGE = '{{.Config.Image | splitIndex -1 "/" | splitIndex 0 "@" | splitIndex 0 ":"}}'
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))

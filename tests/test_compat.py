@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from registrator.bridge.instances import instances
 from registrator.cli import cli
-from registrator.compat import CompatError, consul_url, is_compat, translate
+from registrator.compat import NAME_BY_IMAGE, CompatError, consul_url, is_compat, translate
+from registrator.policy import Policy
+from tests.bridge.build import HOST, container, exposed
 from tests.test_cli import run
 
 URI = "consul://localhost:8500"
@@ -89,6 +92,27 @@ def test_a_bad_value_of_an_old_option_is_a_usage_error() -> None:
         result = run(*old)
         assert result.returncode == 2
         assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("redis", "redis"),
+        ("redis:7", "redis"),
+        ("registry.example:5000/team/redis:7", "redis"),
+        ("team/redis@sha256:0123", "redis"),
+        ("redis:7@sha256:0123", "redis"),
+    ],
+)
+def test_what_names_no_service_has_its_images_name(image: str, name: str) -> None:
+    """As with registrator, and unlike `agent`, whatever Swarm or Compose call it."""
+    found, problems = instances(
+        container(exposed(80), image=image, compose_service="front"),
+        HOST,
+        Policy(name_template=NAME_BY_IMAGE),
+    )
+    assert [instance.service for instance in found] == [name]
+    assert not problems
 
 
 def test_our_own_commands_are_not_mistaken_for_the_old_ones() -> None:
