@@ -8,6 +8,8 @@ addresses under TaggedAddresses; nothing else may differ.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,6 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.consul]
 NODE_IP = "192.0.2.1"
 PROJECT = "registrator-test"
 ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "migrating-from-registrator.md"
 
 Expected = dict[str, Any]
 
@@ -141,6 +144,12 @@ ROWS = [
         lambda at, _: {"80": service("busybox", at["80/tcp"], "10.1.2.3")},
     ),
     Row(
+        "the image gives the name, whatever Compose calls the service",
+        (),
+        {"ports": {"80/tcp": 0}, "labels": {"com.docker.compose.service": "front"}},
+        lambda at, _: {"80": service("busybox", at["80/tcp"])},
+    ),
+    Row(
         "SERVICE_ID",
         (),
         {"ports": {"80/tcp": 0}, "labels": {"SERVICE_ID": "{name}-mine"}},
@@ -220,6 +229,54 @@ def test_a_port_published_at_one_of_the_nodes_addresses(
     with registrator(tmp_path, engine_url, *(("-ip", forced) if forced else ()), uri):
         found = wait_for(lambda: registered(shared, name), "instance", 20)
     assert found == {"80": service("busybox", docker.published(container, "80/tcp"), forced or gateway)}
+
+
+def leave_behind(consul: ConsulServer, key: str, name: str) -> None:
+    """A service with a check, as registrator registers it."""
+    check = {"HTTP": "http://127.0.0.1:1/", "Interval": "10s"}
+    consul.put("/v1/agent/service/register", {"ID": key, "Name": name, "Port": 1, "Check": check})
+
+
+def test_what_the_old_one_registered_is_taken_over(
+    tmp_path: Path, engine_url: str, docker: Docker, shared: ConsulServer
+) -> None:
+    """Under the same id, its check replaced; there is no moment without the service."""
+    name = unique("old")
+    container = docker.run(name, ports={"80/tcp": 0}, labels={"SERVICE_CHECK_TTL": "600s"})
+    key = f"{docker.api.info()['Name']}:{name}:80"
+    leave_behind(shared, key, "busybox")
+    uri = f"consul://127.0.0.1:{shared.http_port}"
+    with registrator(tmp_path, engine_url, "-ip", NODE_IP, uri) as log:
+        wait_for(lambda: "ready:" in log.read_text(), f"readiness, says {log}", 20)
+        port = docker.published(container, "80/tcp")
+        assert registered(shared, name) == {"80": service("busybox", port)}
+        assert META_OWNER in shared.get("/v1/agent/services")[key]["Meta"]
+        mine = {k: c["Type"] for k, c in shared.get("/v1/agent/checks").items() if c["ServiceID"] == key}
+        assert mine == {f"service:{key}": "ttl"}
+
+
+def test_what_the_old_one_left_behind_is_found_by_the_recipe(
+    tmp_path: Path, engine_url: str, docker: Docker, shared: ConsulServer
+) -> None:
+    """The guide's line prints the old ids that ours has not taken over, and nobody else's."""
+    if shutil.which("jq") is None:
+        unavailable("needs jq, which the guide's recipe uses (Debian: apt-get install jq)")
+    name = unique("old")
+    docker.run(name, ports={"80/tcp": 0})
+    dangling = {f"0123456789ab:{name}:80", f"node7:{name}:53:udp"}
+    foreign = {"vault:10.0.0.1:8200:x", "web", "node7:web"}
+    for key in (*dangling, *foreign, f"{docker.api.info()['Name']}:{name}:80"):
+        leave_behind(shared, key, "theirs")
+    (line,) = re.findall(r"^\$ (curl .* \| jq .*)$", GUIDE.read_text(), re.MULTILINE)
+    try:
+        with registrator(tmp_path, engine_url, f"consul://127.0.0.1:{shared.http_port}") as log:
+            wait_for(lambda: "ready:" in log.read_text(), f"readiness, says {log}", 20)
+            command = line.replace("http://127.0.0.1:8500", shared.url)
+            result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert set(result.stdout.split()) == dangling
+    finally:
+        for key in dangling | foreign:
+            shared.put(f"/v1/agent/service/deregister/{key}")
 
 
 def test_the_host_in_ids_is_the_nodes_name(
