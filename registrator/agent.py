@@ -9,6 +9,7 @@ engine -> SwarmSource -> Reconciler -> Registry  ]
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -78,7 +79,7 @@ async def run(settings: Settings) -> None:
         await _open_front(stack, settings, catalog, reconciler, stats, journal)
         log.info("registrator %s: %s", __version__, _what(settings))
         work = catalog.run(), reconciler.run(), swarm.run(reconciler.look_at), sample_lag(stats.loop_lag)
-        await _until(stop, *work)
+        await _until(_told_to_stop(stop, settings.linger), *work)
         if settings.deregister_on_exit:
             await _withdraw(reconciler)
     log.info("stopped")
@@ -150,9 +151,23 @@ async def _local_node(catalog: Catalog) -> str:
     return (await catalog.node()).name if isinstance(catalog, ConsulCatalog) else ""
 
 
-async def _until(stop: asyncio.Event, *parts: Coroutine[None, None, None]) -> None:
-    """Keep the parts going until `stop` is set; an end that nobody asked for is an error."""
-    stopping = asyncio.create_task(stop.wait())
+async def _told_to_stop(stop: asyncio.Event, linger: float) -> None:
+    """Return `linger` seconds after the first signal, or at the second.
+
+    A Swarm stops all tasks of a node that it drains at once, and their
+    instances must still be taken out of lookups.
+    """
+    await stop.wait()
+    if linger:
+        log.info("told to stop: going on for %g s; tell again to end that", linger)
+        stop.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), linger)
+
+
+async def _until(end: Coroutine[None, None, None], *parts: Coroutine[None, None, None]) -> None:
+    """Keep the parts going until `end` returns; an end that nobody asked for is an error."""
+    stopping = asyncio.create_task(end)
     work = [asyncio.create_task(part) for part in parts]
     try:
         await asyncio.wait([stopping, *work], return_when=asyncio.FIRST_COMPLETED)

@@ -170,6 +170,13 @@ def cli() -> None:
     show_default=True,
     help="Compare everything at least this often.",
 )
+@option(
+    "--linger",
+    metavar="DURATION",
+    default="0",
+    show_default=True,
+    help="Go on for so long after SIGTERM: a drained Swarm node stops all its tasks at once, this one too.",
+)
 @option("--deregister-on-exit", is_flag=True, help="Take this node's services out of the catalog on exit.")
 @option(
     "--log-level",
@@ -229,6 +236,7 @@ def read_settings(options: dict[str, Any]) -> Settings:
         policy=_policy(options, read),
         resync=options["resync"],
         deregister_on_exit=options["deregister_on_exit"],
+        linger=read("linger", parse_seconds) or 0.0,
         log_level=options["log_level"],
         log_format=options["log_format"],
     )

@@ -75,6 +75,7 @@ class Settings:
     policy: Policy = Policy()  # noqa: RUF009 - frozen
     resync: float = 60.0
     deregister_on_exit: bool = False
+    linger: float = 0.0
     log_level: str = "info"
     log_format: str = "text"
 

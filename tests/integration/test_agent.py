@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -108,6 +109,24 @@ def test_it_stops_cleanly_within_two_seconds(agent: AgentProcess, number: int) -
     assert agent.stop(number) == 0
     assert time.monotonic() - began < 2
     assert agent.log.rstrip().endswith("stopped")
+
+
+def test_told_to_stop_it_lingers_and_still_takes_out_what_stops(
+    tmp_path: Path, engine_url: str, docker: Docker
+) -> None:
+    """A drained Swarm node stops all its tasks at once, the agent's too; a second signal ends it."""
+    agent = AgentProcess(tmp_path, "--docker", engine_url, "--linger", "1m")
+    name = unique("lingers")
+    try:
+        agent.start_ready()
+        container = docker.run(labels={"SERVICE_NAME": name})
+        wait_for(lambda: agent.ask(name) != ["NXDOMAIN"], "registration", 5)
+        os.kill(agent.pid, signal.SIGTERM)
+        docker.kill(container)
+        wait_for(lambda: agent.ask(name) == ["NXDOMAIN"], "the dead one out of lookups", 5)
+        assert agent.stop() == 0
+    finally:
+        agent.close()
 
 
 def test_it_starts_before_the_engine_and_survives_its_restart(
