@@ -41,6 +41,7 @@ REFRESH = HEALTH_TTL / 3
 ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 5.0  # after a failed round
 FIRST_WRITES = 1.0  # seconds for which the first round waits for what it began, before it compares again
 SLICE = 50  # containers that a round compares before it lets others run
+SAID_AT_ONCE = 10  # problems of one container; there may be ten thousand labels
 SHARED = "container:"  # the network mode of a container in another's network namespace
 
 
@@ -393,6 +394,9 @@ class Reconciler:
         return "its container is gone"
 
     def _say(self, container: Container, problems: frozenset[Problem]) -> None:
-        for problem in problems - self._said.get(container.id, frozenset()):
+        new = sorted(problems - self._said.get(container.id, frozenset()), key=str)
+        for problem in new[:SAID_AT_ONCE]:
             log.warning("container %s: %s", container.name, problem)
+        if len(new) > SAID_AT_ONCE:
+            log.warning("container %s: and %d more like these", container.name, len(new) - SAID_AT_ONCE)
         self._said[container.id] = problems
