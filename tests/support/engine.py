@@ -360,11 +360,16 @@ class PrivateEngine:
             self._answers, f"answer from the private dockerd ({shlex.quote(self._log.name)} says why)", 30
         )
 
-    def kill(self) -> None:
-        """End dockerd as a crash does, and wait until it is gone; its containers live on."""
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End dockerd and wait until it is gone; SIGTERM ends its containers too, by SIGKILL they live on."""
         assert self._daemon
-        os.kill(_child(self._daemon.pid), signal.SIGKILL)
-        self._daemon.wait(10)
+        os.kill(_child(self._daemon.pid), number)
+        self._daemon.wait(30)
+
+    def rename_host(self, name: str) -> None:
+        """Give the machine that it believes to be on another host name."""
+        enter = f"nsenter --target {_child(self._namespace.pid)} --uts"
+        subprocess.run([*enter.split(), "hostname", name], check=True)
 
     def close(self) -> None:
         """End everything."""

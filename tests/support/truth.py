@@ -121,7 +121,9 @@ class Stage:
             if options is not None:
                 alive.put(self.start(**options))
             else:
-                self.docker.kill(alive.get())
+                victim = alive.get()
+                self.docker.kill(victim)
+                next(ids for ids in self.containers.values() if victim in ids).remove(victim)
 
         at_once(one, [work for options in starts for work in (options, None)], workers)
 
