@@ -11,6 +11,7 @@ tools=(
     dig:bind9-dnsutils
     ip:iproute2
     busybox:busybox-static
+    jq:jq
     promtool:prometheus
     chromium:chromium
     chromedriver:chromium-driver
