@@ -263,15 +263,6 @@ def entries_of(snapshot: Snapshot) -> Iterator[tuple[Entry, int]]:
         yield from ((entry, found.index) for entry in found.entries)
 
 
-def node_services(node: Node, snapshot: Snapshot) -> Json:
-    """`GET /v1/catalog/node/<name>`: a node and all that is registered on it, by id."""
-    own = [(e.instance, index) for e, index in entries_of(snapshot) if e.node.name == node.name]
-    return {
-        "Node": catalog_node(node, snapshot.index),
-        "Services": {instance.id: service(instance, index) for instance, index in own},
-    }
-
-
 def checks(snapshot: Snapshot) -> Iterator[tuple[Entry, CheckResult, int]]:
     """Every check once, with an instance that shows it: a node's own are seen at all of its instances."""
     seen: set[tuple[str, str]] = set()

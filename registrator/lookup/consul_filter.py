@@ -244,6 +244,7 @@ def _tokens(text: str) -> list[_Token]:
     while at < end:
         found = TOKEN.match(text, at)
         if found is None:
+            at = end - len(text[at:end].lstrip())
             raise BadFilter(f"character {at + 1} begins nothing that is known here")
         quoted = found["quoted"]
         if quoted:

@@ -82,12 +82,10 @@ class ConsulRoutes:
         node = snapshot.nodes.get(name)
         if not node:
             return self._reply("null", index)
-        document = dict(consul_api.node_services(node, snapshot))
-        if wanted:
-            services = document["Services"]
-            assert isinstance(services, dict)  # noqa: S101  (tells the type checker)
-            document["Services"] = {key: one for key, one in services.items() if wanted(one)}
-        return self._reply(json.dumps(document), index)
+        own = ((e.instance, i) for e, i in consul_api.entries_of(snapshot) if e.node.name == node.name)
+        services = await _by_id((consul_api.service(instance, i) for instance, i in own), wanted)
+        shown = json.dumps(consul_api.catalog_node(node, snapshot.index))
+        return self._reply(f'{{"Node":{shown},"Services":{services}}}', index)
 
     async def _datacenters(self, _request: web.Request) -> web.Response:
         snapshot = self._reads.snapshot()
@@ -146,12 +144,10 @@ class ConsulRoutes:
         wanted = self._filter(self._query(request), consul_filter.SERVICE)
         snapshot, _ = await self._reads.read_all(Query())
         local = (await self._local()).lower()
-        own = [e.instance for e, _ in consul_api.entries_of(snapshot) if e.node.name.lower() == local]
+        own = (e.instance for e, _ in consul_api.entries_of(snapshot) if e.node.name.lower() == local)
         # Consul's own is in its catalog, but is none of its agent's.
-        own = [instance for instance in own if instance.id != consul_api.SERVERS]
-        documents = {instance.id: consul_api.agent_service(instance) for instance in own}
-        chosen = {key: one for key, one in documents.items() if not wanted or wanted(one)}
-        return json_reply(json.dumps(chosen))
+        documents = (consul_api.agent_service(i) for i in own if i.id != consul_api.SERVERS)
+        return json_reply(await _by_id(documents, wanted))
 
     async def _peers(self, _request: web.Request) -> web.Response:
         return json_reply(json.dumps(await self._servers()))
@@ -220,6 +216,17 @@ def data_headers(reads: Reads, index: int) -> dict[str, str]:
     if age:
         headers["X-Registrator-Age"] = str(round(age))
     return headers
+
+
+async def _by_id(documents: Iterable[Json], wanted: consul_filter.Test | None) -> str:
+    """A JSON object of those documents that are wanted, by their ID, rendered in slices."""
+    texts = await in_slices(
+        lambda document: (
+            f"{json.dumps(document['ID'])}:{json.dumps(document)}" if not wanted or wanted(document) else None
+        ),
+        documents,
+    )
+    return f"{{{','.join(texts)}}}"
 
 
 def _subject(request: web.Request, what: str) -> str:
