@@ -25,7 +25,10 @@ DEAF = until_told("sleep 100000")  # runs, and listens nowhere
 
 @dataclass
 class Node:
-    """A Swarm's only node with Consul and the agent on its network, as in production."""
+    """A Swarm's only node with Consul and the agent on its network, as in production.
+
+    Each test leaves its services to their end; when all have ended, nothing of them is left.
+    """
 
     swarm: OneNodeSwarm
     consul: ConsulServer
@@ -44,6 +47,12 @@ class Node:
     def instance(self, service: str) -> dict[str, Any]:
         (instance,) = self.instances(service, 1)
         return instance
+
+    def alone(self, service: str) -> None:
+        """Wait until nothing of earlier tests runs, or is registered, any more."""
+        swarm = self.swarm
+        wait_for(lambda: len(swarm.api.containers()) == len(swarm.containers(service)), "quiet", 30)
+        wait_for(lambda: set(self.consul.get("/v1/catalog/services")) == {"consul", service}, "quiet", 30)
 
     def facts(self) -> dict[str, Any]:
         """The keys that managers have written, by the service's id."""
@@ -77,7 +86,10 @@ def node(swarm: OneNodeSwarm, tmp_path_factory: pytest.TempPathFactory) -> Itera
         agent = AgentProcess(folder, *options, host=swarm.address, enter=swarm.enter)
         try:
             agent.start_ready()
-            yield Node(swarm, consul, agent)
+            node = Node(swarm, consul, agent)
+            yield node
+            wait_for(lambda: set(consul.get("/v1/catalog/services")) == {"consul"}, "end of all services", 30)
+            wait_for(lambda: not node.facts(), "end of all facts")
         finally:
             agent.close()
     finally:
@@ -86,11 +98,10 @@ def node(swarm: OneNodeSwarm, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def name(node: Node) -> Iterator[str]:
-    """The name of a service of the test's own, removed at its end; then nothing of it is left."""
-    name = unique("svc")
-    yield name
-    node.swarm.remove(name)
-    wait_for(lambda: not node.entries(name), f"end of {name} in Consul", 20)
+    """The name of a service of the test's own; at its end all services are removed."""
+    yield unique("svc")
+    for service in node.swarm.api.services():
+        node.swarm.remove(service["ID"])
 
 
 def tagged(instance: dict[str, Any]) -> dict[str, str]:
@@ -156,9 +167,8 @@ def test_a_containers_own_label_wins_over_deploy(node: Node, name: str) -> None:
     assert node.instance(name)["Tags"] == ["own"]
 
 
-def test_a_key_per_service_that_goes_with_it(node: Node) -> None:
+def test_a_key_per_service_that_goes_with_it(node: Node, name: str) -> None:
     """One key under the cluster's id, written once, deleted by a manager."""
-    name = unique("svc")
     service = node.swarm.service(name, mesh={18084: 80})
     node.instance(name)
     cluster = node.swarm.api.info()["Swarm"]["Cluster"]["ID"]
@@ -179,40 +189,32 @@ def test_an_asker_behind_docker_gwbridge_is_known_by_its_overlays(node: Node, na
     node.swarm.service(name, networks=[inside], mesh={18085: 80})
     node.swarm.service(near, networks=[inside])
     node.swarm.service(far, networks=[outside])
-    try:
-        overlay = tagged(node.instance(name))[inside].partition(":")[0]
-        (asker,), (stranger,) = node.swarm.containers(near), node.swarm.containers(far)
-        wait_for(lambda: node.dig(asker, name) == [overlay], "the overlay's address for its own")
-        assert node.dig(asker, name, "SRV")[0].split()[2] == "80"
-        wait_for(lambda: node.dig(stranger, name) == [node.swarm.address], "the node's address for others")
-        assert node.dig(stranger, name, "SRV")[0].split()[2] == "18085"
-        assert node.agent.ask(name) == [node.swarm.address]  # from outside
-    finally:
-        node.swarm.remove(near)
-        node.swarm.remove(far)
+    overlay = tagged(node.instance(name))[inside].partition(":")[0]
+    (asker,), (stranger,) = node.swarm.containers(near), node.swarm.containers(far)
+    wait_for(lambda: node.dig(asker, name) == [overlay], "the overlay's address for its own")
+    assert node.dig(asker, name, "SRV")[0].split()[2] == "80"
+    wait_for(lambda: node.dig(stranger, name) == [node.swarm.address], "the node's address for others")
+    assert node.dig(stranger, name, "SRV")[0].split()[2] == "18085"
+    assert node.agent.ask(name) == [node.swarm.address]  # from outside
 
 
-def test_two_stacks_with_one_name_do_not_mix(node: Node) -> None:
+def test_two_stacks_with_one_name_do_not_mix(node: Node, name: str) -> None:
     """Each asker gets the instances of its own overlay; from a third network, what there is."""
     shared = unique("shared")
     networks = [unique("net") for _ in range(3)]
-    names = [unique("svc") for _ in networks]
+    names = [f"{name}-{number}" for number in range(3)]
     for network in networks:
         node.swarm.overlay(network)
     wish = {"SERVICE_NAME": shared, "SERVICE_PORT": "80"}
     for service, network in zip(names[:2], networks, strict=False):
         node.swarm.service(service, networks=[network], labels=wish, replicas=2)
     node.swarm.service(names[2], networks=[networks[2]])
-    try:
-        known = [tagged(instance) for instance in node.instances(shared, 4)]
-        for service, network in zip(names[:2], networks, strict=False):
-            own = sorted(places[network].partition(":")[0] for places in known if network in places)
-            asker = node.swarm.containers(service)[0]
-            wait_for(partial(node.tells, asker, shared, own), "the asker's own two")
-        assert len(node.dig(node.swarm.containers(names[2])[0], shared)) == 4
-    finally:
-        for service in names:
-            node.swarm.remove(service)
+    known = [tagged(instance) for instance in node.instances(shared, 4)]
+    for service, network in zip(names[:2], networks, strict=False):
+        own = sorted(places[network].partition(":")[0] for places in known if network in places)
+        asker = node.swarm.containers(service)[0]
+        wait_for(partial(node.tells, asker, shared, own), "the asker's own two")
+    assert len(node.dig(node.swarm.containers(names[2])[0], shared)) == 4
 
 
 @pytest.mark.parametrize(
@@ -235,12 +237,9 @@ def test_consul_on_the_host_reaches_what_it_checks(
     node.swarm.service(name, networks=[network], labels=labels, **ports)
     wait_for(lambda: statuses(node, name) == {"passing"}, f"a passing check of {name}", 20)
     node.swarm.service(deaf, networks=[network], labels=labels, command=DEAF)
-    try:
-        node.instance(deaf)
-        wait_for(lambda: "refused" in str(node.entries(deaf)), "a probe of what serves nothing", 20)
-        assert statuses(node, deaf) == {"passing", "critical"}
-    finally:
-        node.swarm.remove(deaf)
+    node.instance(deaf)
+    wait_for(lambda: "refused" in str(node.entries(deaf)), "a probe of what serves nothing", 20)
+    assert statuses(node, deaf) == {"passing", "critical"}
     assert statuses(node, name) == {"passing"}
 
 
@@ -254,6 +253,7 @@ def test_a_restarted_agent_writes_nothing(node: Node, name: str) -> None:
     """What deploy labels named stays as it is: the first look at a task waits for its facts."""
     node.swarm.service(name, mesh={18088: 80}, deploy={"SERVICE_TAGS": "blue"})
     node.instance(name)
+    node.alone(name)
     services, facts = node.consul.get("/v1/agent/services"), node.facts()
     node.agent.stop()
     node.agent.start_ready()
@@ -294,6 +294,7 @@ def test_the_plan_stays_empty(node: Node, name: str) -> None:
         name, networks=[network], mesh={18091: 80}, labels=labels, deploy={"SERVICE_TAGS": "a,b"}
     )
     node.instance(name)
+    node.alone(name)
     node.agent.stop()
     node.agent.start_ready()
     assert node.agent.metric('registrator_catalog_writes_total{operation="register"}') == 0
