@@ -350,7 +350,10 @@ class Entry:
     @property
     def status(self) -> str:
         """The worst status among the node's and the service's checks."""
-        return max((c.status for c in self.checks), key=lambda s: SEVERITY.get(s, 2), default=PASSING)
+        for check in self.checks:
+            if check.status != PASSING:
+                return max((c.status for c in self.checks), key=lambda s: SEVERITY.get(s, 2))
+        return PASSING
 
     @property
     def address(self) -> str:

@@ -8,7 +8,10 @@ A DNS query passes through these, each of which can be read alone:
     reach      an instance and who asks -> the address to give (pure)
     ask        what an answer is made of: what is known, the zone's rules (pure)
     answers    what is meant + the catalog's snapshot -> records (pure)
-    resolver   the above in a row, for one packet
+    maker      the above in a row, for one kind of asker
+    rendered   the reply as octets, in several orders; basis: what it stands on (pure)
+    replies    the cache of those
+    resolver   one packet in, one reply out: kept, or made, or loaded and made
     dns        sockets: binds them and owns the UDP and TCP servers (udp, tcp)
     linklocal  one address for every container of the node
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from registrator.lookup import names, records
-from registrator.lookup.ask import Ask, Known, NotLoaded, Shuffle, Zone
+from registrator.lookup.ask import Ask, Known, NotLoaded, Terms, Zone
 from registrator.lookup.names import (
     AddressName,
     MeshName,
@@ -48,7 +48,8 @@ class Answer:
     """A reply's code and its three sections; `authoritative` is the AA flag.
 
     `alike` says that the answers are instances of one service, any of which
-    will do: an asker without EDNS gets few of them.
+    will do: an asker without EDNS gets few of them. The first `near` of them
+    are to stay before the others.
     """
 
     rcode: Rcode
@@ -57,6 +58,7 @@ class Answer:
     additional: tuple[Record, ...] = ()
     authoritative: bool = True
     alike: bool = False
+    near: int = 0
 
 
 REFUSED = Answer(Rcode.REFUSED, authoritative=False)
@@ -69,13 +71,12 @@ class _Found:
 
     answers: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
+    near: int = 0
 
 
-def answer(question: Question, known: Known, view: View, zone: Zone, *, now: int, shuffle: Shuffle) -> Answer:
+def answer(question: Question, known: Known, view: View, zone: Zone, terms: Terms) -> Answer:
     """Answer one question for an asker with this view.
 
-    `now` is the time in seconds since 1970 (the SOA's serial); `shuffle` puts
-    a service's instances into the order in which they are given, in place.
     Without a snapshot the answer is SERVFAIL. Raises NotLoaded.
     """
     subject = question.subject
@@ -85,8 +86,8 @@ def answer(question: Question, known: Known, view: View, zone: Zone, *, now: int
         return Answer(Rcode.NOTIMP)
     if known.snapshot is None:
         return SERVFAIL
-    ask = Ask(question, known.snapshot, known.selected, view, zone, shuffle)
-    soa = records.soa(question.domain, now)
+    ask = Ask(question, known.snapshot, known.selected, view, zone, terms)
+    soa = records.soa(question.domain, terms.now)
     if isinstance(subject, names.Authority):
         return _authority(ask, soa)
     found = _find(ask)
@@ -94,7 +95,7 @@ def answer(question: Question, known: Known, view: View, zone: Zone, *, now: int
         return Answer(Rcode.NXDOMAIN, authority=(soa,))
     authority = () if found.answers else (soa,)
     alike = isinstance(subject, ServiceName | MeshName | QueryName)
-    return Answer(Rcode.NOERROR, found.answers, authority, found.additional, alike=alike)
+    return Answer(Rcode.NOERROR, found.answers, authority, found.additional, alike=alike, near=found.near)
 
 
 def _find(ask: Ask) -> _Found | None:
@@ -185,8 +186,15 @@ def _usable(ask: Ask, entries: Sequence[Entry], tag: str = "") -> list[Entry]:
     good = (PASSING,) if ask.zone.only_passing else (PASSING, WARNING)
     near = within_reach(entries, ask.view)
     found = [entry for entry in near if entry.status in good and (not tag or _has_tag(entry, tag))]
-    ask.shuffle(found)
+    if len(found) > 1:
+        ask.terms.shuffle(found)
+        if ask.terms.near:
+            found.sort(key=lambda entry: not _is_near(ask, entry))
     return found
+
+
+def _is_near(ask: Ask, entry: Entry) -> bool:
+    return bool(ask.terms.near) and entry.instance.owner == ask.terms.near
 
 
 def _has_tag(entry: Entry, tag: str) -> bool:
@@ -200,20 +208,22 @@ def _service(ask: Ask, service: str, entries: list[Entry], ttl: int | None = Non
     ttl = ask.zone.ttls.of(service) if ttl is None else ttl
     if ask.question.qtype == Type.SRV:
         return _srv(ask, entries, ttl)
-    return _Found(_service_addresses(ask, entries, ttl))
+    return _service_addresses(ask, entries, ttl)
 
 
-def _service_addresses(ask: Ask, entries: list[Entry], ttl: int) -> tuple[Record, ...]:
+def _service_addresses(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     """A and AAAA without duplicates; where there are none, the first host name's CNAME."""
     found: dict[Record, None] = {}
     alias: tuple[Record, ...] = ()
+    near = 0
     for entry in entries:
         places = _places(ask, entry)
-        ips = (place.ip for place in places)
-        found.update(dict.fromkeys(_addresses(ask.name, ttl, ips, ask.question.qtype)))
+        found.update(dict.fromkeys(_addresses(ask.name, ttl, [p.ip for p in places], ask.question.qtype)))
+        if _is_near(ask, entry):
+            near = len(found)
         if not alias and places:
             alias = _alias(ask, places[0].ip, ttl)
-    return tuple(found) or alias
+    return _Found(tuple(found) or alias, near=near)
 
 
 def _places(ask: Ask, entry: Entry) -> tuple[Address, ...]:
@@ -233,14 +243,19 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     """One SRV record for each port of each target, with the targets' addresses and their nodes' meta."""
     answers: dict[tuple[Name, int], Record] = {}
     additional: dict[Record, None] = {}
+    room = ask.terms.room
     for entry in entries:
+        if room < 0:
+            break
         for place in _places(ask, entry)[:1]:
             target = _target(ask, entry, place)
             if target is None:
                 continue
             weights = entry.instance.weights
             weight = weights.passing if entry.status == PASSING else weights.warning
-            answers.setdefault((target, place.port), records.srv(ask.name, ttl, weight, place.port, target))
+            if (target, place.port) not in answers:
+                answers[target, place.port] = records.srv(ask.name, ttl, weight, place.port, target)
+                room -= records.SRV_SIZE + records.wire_length(target)
             additional.update(dict.fromkeys(_glue(ask, entry, place, target, ttl)))
             additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
     return _Found(tuple(answers.values()), tuple(additional))
@@ -318,9 +333,9 @@ def _node_meta(ask: Ask, node: Node, ttl: int, name: Name | None = None) -> tupl
 
 def _addresses(name: Name, ttl: int, ips: Iterable[str], qtype: int) -> tuple[Record, ...]:
     """A and AAAA records of the type asked; host names give none."""
-    octets = (records.packed(ip) for ip in ips)
-    found = (records.address(name, ttl, ip) for ip in octets if ip)
-    return tuple(record for record in found if _answers(record.type, qtype))
+    octets = [octets for ip in ips if (octets := records.packed(ip))]
+    found = [records.address(name, ttl, ip) for ip in octets]
+    return tuple([record for record in found if _answers(record.type, qtype)])
 
 
 def _answers(kind: Type, qtype: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from registrator.lookup.names import Question
-from registrator.lookup.records import Name, to_name
+from registrator.lookup.records import MAX_MESSAGE, Name, to_name
 from registrator.model import Entry, Selected, Selection, Snapshot, View
 
 MAX_CNAMES = 3  # how many names a CNAME inside the zone is followed through, as in Consul
@@ -67,6 +67,23 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How one answer is to be made.
+
+    `now` is the time in seconds since 1970 (the SOA's serial). `shuffle` puts
+    a service's instances into the order in which they are given, in place;
+    those of the owner `near` (unless that is "") come before the others.
+    `room` is how many octets of SRV records are worth making: one record
+    beyond it is made, so that it is seen that there are more.
+    """
+
+    now: int
+    shuffle: Shuffle
+    near: str = ""
+    room: int = MAX_MESSAGE
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """All that an answer is made of; `depth` is how many CNAMEs may still be followed."""
 
@@ -75,7 +92,7 @@ class Ask:
     selected: Callable[[Selection], Selected | None]
     view: View
     zone: Zone
-    shuffle: Shuffle
+    terms: Terms
     depth: int = MAX_CNAMES
 
     @property

@@ -20,6 +20,8 @@ def reach(entry: Entry, view: View) -> tuple[Address, ...]:
     Where the registered address is a host name, that name alone stands in `ip`.
     """
     own = entry.instance.addresses
+    if not own and entry.instance.address:  # a foreign service, most of the time
+        return (Address("", "", entry.instance.address, entry.instance.port),)
     shared = [a for a in own if a.network_id and a.network_id in view.networks]
     published = [a for a in own if not a.network_id] if view.networks else []
     candidates = shared or published or registered(entry)

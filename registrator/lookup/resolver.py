@@ -1,33 +1,31 @@
-"""One packet in, one reply out: wire, names and answers in a row, and what they counted.
+"""One packet in, one reply out: from the cache of rendered replies, else made; and what they counted.
 
-`respond` never waits: it is what the UDP server calls for each packet, and
-where a cache of rendered answers goes between `wire.screen` and `wire.parse`.
-`resolve` also loads what the snapshot lacks.
+`quick` is the fast path: a query seen before in the same octets costs a look
+into a table. `respond` understands the packet, and never waits. `resolve` also
+loads what the snapshot lacks, and leaves large answers to a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from registrator.catalog import CatalogError, Directory
-from registrator.lookup import answers, names, wire
-from registrator.lookup.answers import Answer
-from registrator.lookup.ask import MAX_CNAMES, Known, NotLoaded, Zone
-from registrator.lookup.records import Rcode, Type
-from registrator.model import SERVICE, Selected, Selection, View
+from registrator.lookup import answers, wire
+from registrator.lookup.ask import MAX_CNAMES, NotLoaded, Zone
+from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, Job, Made, Maker
+from registrator.lookup.records import Rcode
+from registrator.lookup.rendered import Rendered, Turns
+from registrator.lookup.replies import Replies
+from registrator.model import OUTSIDE, SERVICE, Selected, Selection, Snapshot, View
 from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
-UDP, TCP = "udp", "tcp"
-ANSWERS_WITHOUT_EDNS = 3  # Consul's udp_answer_limit: what every old resolver copes with
 LOAD_TIMEOUT = 3.0  # seconds; a stub resolver gives up after five
 MAX_LOADS = 2 + MAX_CNAMES  # the name itself, and each that its CNAMEs lead to
-TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted as one
 
 
 class Resolver:
@@ -35,7 +33,8 @@ class Resolver:
 
     `view_of` tells, for the source address of a query, the networks on which
     its asker is. `most` is how many instances go into an UDP answer of at
-    most 512 octets (Consul's udp_answer_limit).
+    most 512 octets (Consul's udp_answer_limit). `near` gives the owner whose
+    instances come first, "" for none.
     """
 
     def __init__(
@@ -46,27 +45,36 @@ class Resolver:
         view_of: Callable[[str], View],
         stats: Stats,
         most: int = ANSWERS_WITHOUT_EDNS,
+        near: Callable[[], str] = str,
     ) -> None:
         self._directory = directory
-        self._zone = zone
         self._view_of = view_of
         self._stats = stats
-        self._most = most
+        self._maker = Maker(zone, most=most, near=near)
+        self._replies = Replies()
         self._failures = 0
 
-    async def resolve(self, packet: bytes, source: str, transport: str) -> bytes | None:
-        """Answer a packet, loading what it needs; None for one to be dropped. Never raises.
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What answers are made from now."""
+        return self._directory.snapshot
 
-        SERVFAIL where something is known to exist but cannot be had.
+    def quick(self, packet: bytes, source: str, snapshot: Snapshot | None, now: float) -> bytes | None:
+        """Answer a UDP packet of octets that came before, or give None: then ask `respond`.
+
+        `snapshot` is the resolver's and `now` the monotonic time; both may be
+        the same for several packets in a row.
         """
-        loaded: dict[Selection, Selected] = {}
-        for _ in range(MAX_LOADS):
-            try:
-                return self._respond(packet, source, transport, loaded)
-            except NotLoaded as missing:
-                if not await self._load(missing.selection, loaded):
-                    break
-        return self.servfail(packet, transport)
+        try:
+            slot = self._replies.exact.get((packet[2:], self._view_of(source).networks))
+            rendered = slot.ready if slot else None
+            if rendered is None or not rendered.holds(snapshot, now):
+                return None
+            reply = rendered.reply(packet)
+        except Exception:  # noqa: BLE001 - `respond` meets the same fault, and tells
+            return None
+        self._stats.dns_queries[rendered.counted] += 1
+        return reply
 
     def respond(self, packet: bytes, source: str, transport: str) -> bytes | None:
         """Answer a packet from what is there now; None for one to be dropped.
@@ -74,61 +82,99 @@ class Resolver:
         `source` is the asker's IP address, `transport` "udp" or "tcp". Raises
         NotLoaded where `resolve` has to be awaited, and nothing else.
         """
-        return self._respond(packet, source, transport, {})
-
-    def servfail(self, packet: bytes, transport: str) -> bytes:
-        """SERVFAIL to a packet for which `respond` raised NotLoaded."""
-        return self._render(wire.parse(packet), answers.SERVFAIL, transport)
-
-    def _respond(
-        self, packet: bytes, source: str, transport: str, loaded: dict[Selection, Selected]
-    ) -> bytes | None:
-        """Like `respond`, with what was loaded for this packet already."""
-        verdict = wire.screen(packet)
-        if verdict is None:
-            return None
-        if verdict:
-            return self._bare(packet, verdict, transport)
+        query = self._read(packet, transport)
+        if not isinstance(query, wire.Query):
+            return query
         try:
-            query = wire.parse(packet)
-        except wire.Malformed:
-            return self._bare(packet, Rcode.FORMERR, transport)
-        try:
-            return self._render(query, self._answer(query, source, loaded), transport)
+            job = self._maker.job(query, self._view_of(source), transport)
+            return self._kept(job, packet) or self._take(job, packet, self._make(job, {}))
         except NotLoaded:
             raise
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
-            self._log_failure(error, f"{source}, packet {packet[:512].hex()}")
-            return self._render(query, answers.SERVFAIL, transport)
+            return self._fault(error, packet, source, transport)
 
-    def _answer(self, query: wire.Query, source: str, loaded: dict[Selection, Selected]) -> Answer:
-        if query.edns and query.edns.version:
-            return Answer(Rcode.BADVERS, authoritative=False)
-        if query.qclass not in (wire.IN, wire.ANY_CLASS):
-            return answers.REFUSED
-        directory = self._directory
-        return answers.answer(
-            names.parse(query.name, query.qtype, self._zone.domains),
-            Known(directory.snapshot, lambda wanted: loaded.get(wanted) or directory.selected(wanted)),
-            self._view_of(source),
-            self._zone,
-            now=int(time.time()),
-            shuffle=random.shuffle,
-        )
+    async def resolve(self, packet: bytes, source: str, transport: str) -> bytes | None:
+        """Answer a packet, loading what it needs; None for one to be dropped. Never raises.
 
-    def _render(self, query: wire.Query, answer: Answer, transport: str) -> bytes:
-        kind = TYPE_NAMES.get(query.qtype, "other")
-        if transport == TCP:
-            reply = wire.render(query, answer, wire.MAX_TCP)
-        else:
-            most = self._most if answer.alike and query.udp_size == wire.PLAIN_UDP else None
-            reply = wire.render(query, answer, query.udp_size, most)
-        self._stats.dns_queries[kind, answer.rcode.name, transport] += 1
-        return reply
+        SERVFAIL where something is known to exist but cannot be had.
+        """
+        query = self._read(packet, transport)
+        if not isinstance(query, wire.Query):
+            return query
+        try:
+            job = self._maker.job(query, self._view_of(source), transport)
+            return self._kept(job, packet) or await self._load_and_make(job, packet)
+        except Exception as error:  # noqa: BLE001 - one packet must not end the server
+            return self._fault(error, packet, source, transport)
 
-    def _bare(self, packet: bytes, rcode: Rcode, transport: str) -> bytes:
-        self._stats.dns_queries["other", rcode.name, transport] += 1
-        return wire.bare(packet, rcode)
+    def servfail(self, packet: bytes, transport: str) -> bytes:
+        """SERVFAIL to a packet for which `respond` raised NotLoaded."""
+        job = self._maker.job(wire.parse(packet), OUTSIDE, transport)
+        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet)
+
+    # Reading ------------------------------------------------------------------
+
+    def _read(self, packet: bytes, transport: str) -> wire.Query | bytes | None:
+        """The query; or the reply to what is none, None for what gets no reply."""
+        verdict = wire.screen(packet)
+        if verdict is None:
+            return None
+        if not verdict:
+            try:
+                return wire.parse(packet)
+            except wire.Malformed:
+                verdict = Rcode.FORMERR
+        self._stats.dns_queries["other", verdict.name, transport] += 1
+        return wire.bare(packet, verdict)
+
+    # Replies ------------------------------------------------------------------
+
+    def _kept(self, job: Job, packet: bytes) -> bytes | None:
+        """The reply that was made before, if it still holds."""
+        snapshot = self.snapshot
+        rendered = self._replies.find(job.key)
+        if rendered is None or snapshot is None or not rendered.holds(snapshot, time.monotonic()):
+            return None
+        if isinstance(rendered, Turns) and rendered.count < rendered.wanted:
+            self._maker.add_turn(job, rendered, snapshot)
+        elif job.is_plain(packet):
+            self._replies.recognize(packet[2:], job.view.networks, job.key)
+        return self._send(rendered, packet)
+
+    def _make(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+        """Make a reply of what is there now and of what was loaded for it. Raises NotLoaded."""
+
+        def selected(selection: Selection) -> Selected | None:
+            return loaded.get(selection) or self._directory.selected(selection)
+
+        return self._maker.make(job, self.snapshot, selected, time.monotonic())
+
+    async def _load_and_make(self, job: Job, packet: bytes) -> bytes:
+        """Make a reply, loading for it what is missing."""
+        loaded: dict[Selection, Selected] = {}
+        for _ in range(MAX_LOADS):
+            try:
+                if job.transport == TCP and self._maker.is_large(job, self.snapshot):
+                    made = await asyncio.to_thread(self._make, job, loaded)
+                else:
+                    made = self._make(job, loaded)
+                return self._take(job, packet, made)
+            except NotLoaded as missing:
+                if not await self._load(missing.selection, loaded):
+                    break
+        return self.servfail(packet, job.transport)
+
+    def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
+        """Send what was made, and keep it where it may be."""
+        if made.exists is not None:
+            self._replies.keep(job.key, made.rendered, exists=made.exists)
+        return self._send(made.rendered, packet)
+
+    def _send(self, rendered: Rendered, packet: bytes) -> bytes:
+        self._stats.dns_queries[rendered.counted] += 1
+        return rendered.reply(packet)
+
+    # Loading ------------------------------------------------------------------
 
     async def _load(self, selection: Selection, loaded: dict[Selection, Selected]) -> bool:
         try:
@@ -140,18 +186,17 @@ class Resolver:
         except (CatalogError, TimeoutError) as error:
             log.debug("%s cannot be loaded: %s", selection, error or "timeout")
             return False
-        except Exception as error:  # noqa: BLE001 - one name must not end the server
-            self._log_failure(error, str(selection))
-            return False
         return True
 
-    def _log_failure(self, error: Exception, about: str) -> None:
-        """Tell of a fault of our own: the first, then each tenfold count, as anybody may repeat it."""
+    def _fault(self, error: Exception, packet: bytes, source: str, transport: str) -> bytes:
+        """SERVFAIL for a fault of our own, told at the first and each tenfold: anybody may repeat it."""
         self._failures += 1
         if str(self._failures).strip("0") == "1":
             log.error(
-                "DNS: no answer could be made (%d times now), please report this: %s",
+                "DNS: no answer could be made (%d times now), please report this: %s, packet %s",
                 self._failures,
-                about,
+                source,
+                packet[:512].hex(),
                 exc_info=error,
             )
+        return self.servfail(packet, transport)

@@ -13,7 +13,8 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
-from registrator.lookup.resolver import TCP, Resolver
+from registrator.lookup.maker import TCP
+from registrator.lookup.resolver import Resolver
 
 IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
 MAX_CONNECTIONS = 256

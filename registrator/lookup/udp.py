@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from typing import Any
 
 from registrator.lookup.ask import NotLoaded
-from registrator.lookup.resolver import UDP, Resolver
+from registrator.lookup.maker import UDP
+from registrator.lookup.resolver import Resolver
 
 BURST = 64  # packets a wake-up
 MAX_WAITING = 256
@@ -59,17 +61,20 @@ class UdpServer:
         self._socket.close()
 
     def _drain(self) -> None:
+        resolver = self._resolver
+        snapshot, now = resolver.snapshot, time.monotonic()
         for _ in range(BURST):
             try:
                 packet, peer, ancillary = self._receive()
             except OSError:  # nothing more, or an error that belongs to an earlier reply
                 return
             source = peer[0].partition("%")[0]  # an IPv6 link-local one names its interface too
-            try:
-                reply = self._resolver.respond(packet, source, UDP)
-            except NotLoaded:
-                self._answer_later(packet, source, peer, ancillary)
-                continue
+            reply = resolver.quick(packet, source, snapshot, now)
+            if reply is None:
+                try:
+                    reply = resolver.respond(packet, source, UDP)
+                except NotLoaded:
+                    self._answer_later(packet, source, peer, ancillary)
             if reply is not None:
                 self._send(reply, peer, ancillary)
 

@@ -32,9 +32,9 @@ IN, ANY_CLASS = 1, 255
 PLAIN_UDP = 512  # octets without EDNS (RFC 1035, 4.2.1)
 MAX_UDP = 4096  # the largest UDP reply, however large a size the asker offers
 OWN_UDP = 1232  # what our OPT offers: fits every path without fragments
-MAX_TCP = 65535
 SMALLEST_ANSWER = 16  # octets: a pointer, the record's head, an IPv4 address
 LAST_POINTER = 0x3FFF
+AT_QUESTION = struct.pack("!H", 0xC000 | HEADER.size)  # a pointer to the question's name
 
 
 class Malformed(ValueError):
@@ -182,17 +182,48 @@ def _cut(answer: Answer, keep: int) -> Answer:
 
 
 def _pack(query: Query, answer: Answer, *, truncated: bool) -> bytes:
-    flags = QR | query.flags & (RD | CD) | answer.rcode & 0xF
-    flags |= (AA if answer.authoritative else 0) | (TC if truncated else 0)
-    counts = len(answer.answers), len(answer.authority), len(answer.additional) + bool(query.edns)
-    packer = _Packer(HEADER.pack(query.id, flags, 1, *counts), query)
+    packer = _Packer(header(query, answer, truncated=truncated), query)
     for section in (answer.answers, answer.authority, answer.additional):
         for record in section:
             packer.record(record)
-    if query.edns:
-        dnssec_ok = DNSSEC_OK if query.edns.dnssec_ok else 0
-        packer.data += OPT.pack(0, Type.OPT, OWN_UDP, answer.rcode >> 4, 0, dnssec_ok, 0)
+    packer.data += opt(query, answer)
     return bytes(packer.data)
+
+
+def header(query: Query, answer: Answer, *, truncated: bool) -> bytes:
+    """The reply's header, for all of the answer's records and the OPT."""
+    flags = QR | query.flags & (RD | CD) | answer.rcode & 0xF
+    flags |= (AA if answer.authoritative else 0) | (TC if truncated else 0)
+    counts = len(answer.answers), len(answer.authority), len(answer.additional) + bool(query.edns)
+    return HEADER.pack(query.id, flags, 1, *counts)
+
+
+def opt(query: Query, answer: Answer) -> bytes:
+    """The reply's OPT record; nothing where the query had none."""
+    if not query.edns:
+        return b""
+    dnssec_ok = DNSSEC_OK if query.edns.dnssec_ok else 0
+    return OPT.pack(0, Type.OPT, OWN_UDP, answer.rcode >> 4, 0, dnssec_ok, 0)
+
+
+def addresses(query: Query, answer: Answer) -> tuple[bytes, int] | None:
+    """The answers as octets and the length of each, where they are all addresses of one family.
+
+    Each then points at the question's name and at nothing else, so they may
+    be put into any order. None for any other answer.
+    """
+    kinds = {(record.type, record.name) for record in answer.answers}
+    if (
+        answer.authority
+        or answer.additional
+        or kinds not in ({(Type.A, query.name)}, {(Type.AAAA, query.name)})
+    ):
+        return None
+    records = [
+        AT_QUESTION + RECORD.pack(record.type, IN, record.ttl, len(record.data)) + record.data
+        for record in answer.answers
+    ]
+    return b"".join(records), len(records[0])
 
 
 class _Packer:

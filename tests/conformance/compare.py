@@ -40,7 +40,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is compared of an answer. Records are "owner ttl type data" without order; OPT is not one."""
+    """What is compared of an answer. Records are "owner ttl type data" without order; OPT is not one.
+
+    Beside the answer case is not compared: compression may give a name the asker's.
+    """
 
     rcode: str
     flags: frozenset[str]
@@ -60,8 +63,8 @@ class Reply:
             frozenset(dns.flags.to_text(message.flags).split()),
             " ".join(str(rrset) for rrset in message.question),
             _records(message.answer),
-            _records(message.authority),
-            _records(message.additional),
+            tuple(map(str.lower, _records(message.authority))),
+            tuple(map(str.lower, _records(message.additional))),
             message.edns >= 0,
             len(packet),
         )

@@ -102,7 +102,7 @@ DELIBERATE = [
         Question("both.node.consul", "ANY"),
         "A node of both families is given with both: ANY and SRV of Consul leave its IPv4 address out.",
         "answer additional",
-        lambda q, ours, _: q.name.startswith(("both.", "bare-both.")) and any(" A " in r for r in _all(ours)),
+        lambda q, ours, _: q.name.startswith(("both.", "bare-both.")) and " a " in _all(ours),
     ),
     _row(
         Question(str(dns.reversename.from_address("2001:db8::4")).removesuffix("."), "PTR"),
@@ -168,5 +168,5 @@ DELIBERATE = [
 ]  # fmt: skip
 
 
-def _all(reply: Reply) -> tuple[str, ...]:
-    return reply.answer + reply.additional
+def _all(reply: Reply) -> str:
+    return "\n".join(reply.answer + reply.additional).lower()

@@ -10,7 +10,8 @@ import dns.rdatatype
 import dns.rrset
 
 from registrator.lookup import answers, names, wire
-from registrator.lookup.ask import Known, Zone
+from registrator.lookup.ask import Known, Terms, Zone
+from registrator.lookup.records import MAX_MESSAGE
 from registrator.model import OUTSIDE, Selected, Selection, Snapshot, View
 
 ZONE = Zone.named("consul")
@@ -31,7 +32,7 @@ def answer(
     qtype: str,
     *,
     view: View = OUTSIDE,
-    size: int = wire.MAX_TCP,
+    size: int = MAX_MESSAGE,
     zone: Zone = ZONE,
     selections: Mapping[Selection, Selected] | None = None,
 ) -> dns.message.Message:
@@ -39,7 +40,7 @@ def answer(
     asked = wire.parse(query(name, qtype))
     question = names.parse(asked.name, asked.qtype, zone.domains)
     known = Known(snapshot, (selections or {}).get)
-    made = answers.answer(question, known, view, zone, now=NOW, shuffle=lambda _: None)
+    made = answers.answer(question, known, view, zone, Terms(NOW, lambda _: None))
     return dns.message.from_wire(wire.render(asked, made, size))
 
 

@@ -9,7 +9,7 @@ import dns.rcode
 import pytest
 
 from registrator.lookup import answers, names
-from registrator.lookup.ask import Known, NotLoaded, Ttls, Zone
+from registrator.lookup.ask import Known, NotLoaded, Terms, Ttls, Zone
 from registrator.lookup.records import Type
 from registrator.model import CRITICAL, OUTSIDE, WARNING, Address, Node, View, Weights
 from tests.lookup.fakes import entry, snapshot_of
@@ -294,7 +294,7 @@ def test_instances_are_given_in_the_order_that_the_shuffle_makes() -> None:
     snapshot = snapshot_of(*(entry("web", n) for n in (1, 2, 3)))
     question = names.parse((b"web", b"service", b"consul"), Type.A, ZONE.domains)
     made = answers.answer(
-        question, Known(snapshot, lambda _: None), OUTSIDE, ZONE, now=NOW, shuffle=lambda e: e.reverse()
+        question, Known(snapshot, lambda _: None), OUTSIDE, ZONE, Terms(NOW, lambda e: e.reverse())
     )
     assert [record.data[-1] for record in made.answers] == [3, 2, 1]
     assert [e.instance.address for e in snapshot.services["web"].entries] == [

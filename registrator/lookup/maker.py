@@ -1,0 +1,190 @@
+"""From a question to rendered octets: names, answers and wire in a row, for one kind of asker.
+
+Nothing here waits or touches a socket, so a large answer may be made in a thread.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from registrator.lookup import answers, names, wire
+from registrator.lookup.answers import Answer
+from registrator.lookup.ask import Known, Terms, Zone
+from registrator.lookup.basis import Reading
+from registrator.lookup.names import Outside, Question, ServiceName, Transfer
+from registrator.lookup.records import MAX_MESSAGE, Rcode, Type, lowered
+from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns
+from registrator.lookup.wire import HEADER, Query
+from registrator.model import Entry, Selected, Selection, Snapshot, View
+
+UDP, TCP = "udp", "tcp"
+ANSWERS_WITHOUT_EDNS = 3  # Consul's udp_answer_limit: what every old resolver copes with
+SIZES = (4096, 2048, 1400, 1232, 1200, 512)  # to which what an asker takes is rounded down
+TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted as one
+LIFETIME = 10.0  # seconds for which a reply is sent, and then made anew in another order
+SOA_LIFETIME = 1.0  # seconds, where it holds an SOA record: its serial is the time
+LARGE = 100  # instances: what takes more than a millisecond to render
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A query understood, with its name lower-cased, and who asks how."""
+
+    query: Query
+    question: Question
+    view: View
+    transport: str
+    size: int  # octets that the reply may have
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All that a reply depends on, but for the catalog: the same key, the same reply."""
+        query = self.query
+        shown = query.flags & (wire.RD | wire.CD)
+        edns = (query.edns.version << 1 | query.edns.dnssec_ok) if query.edns else None
+        return query.question, shown, edns, self.size, self.transport, self.view.networks
+
+    def is_plain(self, packet: bytes) -> bool:
+        """Whether a packet of this question came over UDP, in lower case and without EDNS options."""
+        end = HEADER.size + len(self.query.question)
+        length = end + (wire.OPT.size if self.query.edns else 0)
+        return (
+            self.transport == UDP
+            and len(packet) == length
+            and packet[HEADER.size : end] == self.query.question
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A reply, and whether it may be kept: None where not, else whether it is about something that exists."""
+
+    rendered: Rendered
+    exists: bool | None = None
+
+
+class Maker:
+    """Makes replies about one zone.
+
+    `most` is how many instances go into an UDP answer of 512 octets; `near`
+    gives the owner whose instances come first, "" for none.
+    """
+
+    def __init__(self, zone: Zone, *, most: int, near: Callable[[], str]) -> None:
+        self._zone = zone
+        self._most = most
+        self._near = near
+
+    def job(self, query: Query, view: View, transport: str) -> Job:
+        """Understand a query."""
+        name, question = lowered(query.name), query.question[:-4].lower() + query.question[-4:]
+        query = replace(query, name=name, question=question)
+        size = MAX_MESSAGE if transport == TCP else next(s for s in SIZES if s <= query.udp_size)
+        return Job(query, names.parse(name, query.qtype, self._zone.domains), view, transport, size)
+
+    def make(
+        self,
+        job: Job,
+        snapshot: Snapshot | None,
+        selected: Callable[[Selection], Selected | None],
+        now: float,
+    ) -> Made:
+        """Answer and render; `now` is the clock on which the reply expires. Raises NotLoaded."""
+        refusal = _refusal(job.query)
+        if refusal or snapshot is None:
+            return Made(self.fixed(job, refusal or answers.SERVFAIL))
+        reading = Reading(snapshot)
+        asked: list[Selection] = []
+
+        def note(selection: Selection) -> Selected | None:
+            asked.append(selection)
+            return selected(selection)
+
+        seed = random.getrandbits(32)
+        answer = self._answer(job, Known(reading.snapshot, note), _order(seed, 0, 1))
+        rendered = self._rendered(job, answer, seed)
+        if asked or isinstance(job.question.subject, Outside | Transfer):
+            return Made(rendered)
+        rendered.validate(snapshot, reading.basis(), now + _lifetime(answer))
+        return Made(rendered, exists=answer.rcode == Rcode.NOERROR)
+
+    def add_turn(self, job: Job, turns: Turns, snapshot: Snapshot) -> None:
+        """Render the next of a reply's orders."""
+        order = _order(turns.seed, turns.count, turns.wanted)
+        answer = self._answer(job, Known(snapshot, lambda _: None), order)
+        turns.add(*self._octets(job, answer))
+
+    def fixed(self, job: Job, answer: Answer) -> Rendered:
+        """A reply of one order that is sent once."""
+        return Turns(_end(job), _counted(job, answer)).fill(0, 1, *self._octets(job, answer))
+
+    def is_large(self, job: Job, snapshot: Snapshot | None) -> bool:
+        """Whether to make this reply takes longer than the loop should wait."""
+        subject = job.question.subject
+        if snapshot is None or not isinstance(subject, ServiceName):
+            return False
+        service = snapshot.services.get(subject.service)
+        return service is not None and len(service.entries) > LARGE
+
+    def _answer(self, job: Job, known: Known, order: Callable[[list[Entry]], None]) -> Answer:
+        terms = Terms(int(time.time()), order, self._near(), job.size)
+        return answers.answer(job.question, known, job.view, self._zone, terms)
+
+    def _rendered(self, job: Job, answer: Answer, seed: int) -> Rendered:
+        total = len(answer.answers)
+        addresses = wire.addresses(job.query, answer) if answer.alike and total > 1 else None
+        end, counted = _end(job), _counted(job, answer)
+        if addresses is None:
+            wanted = total if answer.alike and job.transport == UDP else 1  # TCP gives them all
+            return Turns(end, counted).fill(seed, wanted, *self._octets(job, answer))
+        records, width = addresses
+        rest = wire.opt(job.query, answer)
+        keep = min(total, (job.size - end - len(rest)) // width, self._limit(job, answer) or total)
+        cut = replace(answer, answers=answer.answers[:keep])
+        head = wire.header(job.query, cut, truncated=keep < total)[2:]
+        near = answer.near if answer.near < total else 0
+        first = Circle(records[: near * width], width, min(near, keep)) if near else None
+        others = Circle(records[near * width :], width, max(0, keep - near))
+        return Ring(end, counted).fill(head, first, others, rest)
+
+    def _octets(self, job: Job, answer: Answer) -> tuple[bytes, bytes]:
+        """A reply's head (the header behind the id) and its tail (what follows the question)."""
+        packet = wire.render(job.query, answer, job.size, self._limit(job, answer))
+        return packet[2 : HEADER.size], packet[_end(job) :]
+
+    def _limit(self, job: Job, answer: Answer) -> int | None:
+        return self._most if answer.alike and job.size == wire.PLAIN_UDP else None
+
+
+def _refusal(query: Query) -> Answer | None:
+    """The answer to an EDNS version to come or a class without data; None for a query like others."""
+    if query.edns and query.edns.version:
+        return Answer(Rcode.BADVERS, authoritative=False)
+    return None if query.qclass in (wire.IN, wire.ANY_CLASS) else answers.REFUSED
+
+
+def _order(seed: int, turn: int, turns: int) -> Callable[[list[Entry]], None]:
+    """A shuffle that is always the same, turned on by `turn` of `turns` shares."""
+
+    def shuffle(entries: list[Entry]) -> None:
+        random.Random(seed).shuffle(entries)  # noqa: S311 - who comes first is no secret
+        at = turn * len(entries) // turns
+        entries[:] = entries[at:] + entries[:at]
+
+    return shuffle
+
+
+def _lifetime(answer: Answer) -> float:
+    has_soa = any(record.type == Type.SOA for record in (*answer.answers, *answer.authority))
+    return SOA_LIFETIME if has_soa else LIFETIME
+
+
+def _end(job: Job) -> int:
+    return HEADER.size + len(job.query.question)
+
+
+def _counted(job: Job, answer: Answer) -> Counted:
+    return TYPE_NAMES.get(job.query.qtype, "other"), answer.rcode.name, job.transport
