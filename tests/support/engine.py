@@ -319,7 +319,9 @@ class PrivateEngine:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._log = (folder / "dockerd.log").open("ab")
         # A shell waits as process 1, since it reaps: dockerd takes a dead containerd's zombie for alive.
-        setup = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && { sleep infinity & wait; }"
+        # An /etc/docker of its own gives the engine an id of its own.
+        mounts = "mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && mount -t tmpfs tmpfs /run"
+        setup = f"{mounts} && ip link set lo up && echo ready && {{ sleep infinity & wait; }}"
         unshare = "unshare --net --mount --uts --pid --fork --kill-child --mount-proc --propagation private"
         self._namespace = subprocess.Popen(
             [*f"setpriv --pdeathsig KILL {unshare} sh -c".split(), setup],

@@ -152,13 +152,18 @@ class Stage:
 
     def differences(self, desired: Mapping[str, Instance]) -> list[str]:
         """How Consul, and the agent's answers, differ from what is desired: one line each."""
+        told = self.differences_of_registrations(desired)
+        return told or [line for name in sorted(self.containers) for line in self._misanswered(name, desired)]
+
+    def differences_of_registrations(self, desired: Mapping[str, Instance]) -> list[str]:
+        """The same of Consul alone, where others register services of the same names."""
         actual = self.registered()
         told = [f"missing {key}" for key in desired.keys() - actual.keys()]
         told += [f"stale {key}" for key in actual.keys() - desired.keys()]
         for key in desired.keys() & actual.keys():
             if _comparable(desired[key]) != _comparable(actual[key]):
                 told.append(f"{key} is {_comparable(actual[key])}, not {_comparable(desired[key])}")
-        return told or [line for name in sorted(self.containers) for line in self._misanswered(name, desired)]
+        return told
 
     def _misanswered(self, name: str, desired: Mapping[str, Instance]) -> Iterator[str]:
         """How the agent's DNS and HTTP answers on a name differ from what is desired."""
