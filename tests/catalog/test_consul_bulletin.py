@@ -195,10 +195,17 @@ JSON = st.recursive(
 def test_any_document_is_a_service_or_nothing(service: SwarmService, member: str, value: Any) -> None:
     """Whoever may write keys may write anything: what is odd is no service, and raises nothing."""
     document = json.loads(encode(service))
-    for text in (json.dumps({**document, member: value}), json.dumps(value), str(value)):
+    for text in (
+        json.dumps({**document, member: value}),
+        json.dumps({**document, "labels": {"a": value}}),
+        str(value),
+    ):
         is_later(text)
         found = decode(text)
         if found is not None:
+            texts = (found.id, found.name, found.mode, *found.labels, *found.labels.values())
+            assert all(isinstance(text, str) for text in texts)
+            assert all(0 < port.number <= 65535 and port.published > 0 for port in found.mesh)
             assert decode(encode(found)) == found
 
 
