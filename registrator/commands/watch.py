@@ -19,7 +19,7 @@ from registrator.model import Failure
 # Drawn over what is there, line by line: clearing the screen first would flicker.
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 CUT_LINES, WRAP_LINES = "\x1b[?7l", "\x1b[?7h"
-SHARE = 10  # the pause is this many times what the agent took to tell it all: it has other work
+SHARE = 4  # the pause is this many times what the agent took to tell it all: it has other work
 
 
 @click.command()
