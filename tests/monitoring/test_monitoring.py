@@ -113,7 +113,9 @@ def test_every_metric_of_ours_is_on_the_dashboard() -> None:
     # The version; and what no agent that works lacks (an alert watches it).
     families -= {"registrator_info", "registrator_snapshot_present"}
     shown = " ".join(expressions())
-    assert [family for family in sorted(families) if family not in shown] == []
+    # Turns of the loop are for who works on the agent; its lateness is on the dashboard.
+    missing = [family for family in sorted(families) if family not in shown and "_turn" not in family]
+    assert missing == []
 
 
 @pytest.mark.engine
