@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
@@ -55,6 +56,7 @@ class Proxy:
         self._listen = listen
         self._faults: dict[re.Pattern[str], Fault] = {}
         self._open: dict[asyncio.StreamWriter, str] = {}  # to the client, with its latest request
+        self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()  # all that may still be open
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
@@ -101,9 +103,13 @@ class Proxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)  # a transport lets go of its socket in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
+        self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 async with self._connected(writer) as upstream:
@@ -119,6 +125,7 @@ class Proxy:
             reader, writer = await asyncio.open_unix_connection(self._upstream.path)
         else:
             reader, writer = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
+        self._writers.add(writer)
         answers = asyncio.create_task(_relay(reader, client))
         try:
             yield writer

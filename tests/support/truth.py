@@ -86,8 +86,10 @@ class Stage:
         return agent
 
     def close(self) -> None:
+        """End the agents, and remove the containers: many at a time, for there may be hundreds."""
         for agent in self.agents:
             agent.close()
+        at_once(self.docker.remove, [row["Id"] for row in self._rows(all=True)], 8)
 
     # Containers ---------------------------------------------------------------
 
@@ -134,13 +136,17 @@ class Stage:
         policy = Policy(constraints=(Constraint(RUN, self.run),))
         here = host(parse_info(self.docker.api.info()), Settings(ips=(NODE_IP,)))
         found: dict[str, Instance] = {}
-        for row in self.docker.api.containers(filters={"label": f"{RUN}={self.run}"}):
+        for row in self._rows():
             try:
                 container = parse_inspect(self.docker.inspect(row["Id"]))
             except NotFound:
                 continue
             found |= {i.id: i for i in instances(container, here, policy)[0]}
         return found
+
+    def _rows(self, **which: Any) -> list[dict[str, Any]]:
+        """The engine's listing of this stage's containers."""
+        return list(self.docker.api.containers(filters={"label": f"{RUN}={self.run}"}, **which))
 
     def registered(self) -> dict[str, Instance]:
         """What Consul's agent holds in the name of this engine."""
