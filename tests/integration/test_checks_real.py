@@ -27,14 +27,12 @@ SOON = 6.0  # Consul runs a new check within its interval, here a second
 
 
 class Site(ThreadingHTTPServer):
-    """A web server on loopback that notes every request and answers with `status`."""
+    """A web server on loopback that notes every request."""
 
     def __init__(self, host: str) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, 0), _Handler)
-        self.status = 200
         self.seen: list[dict[str, Any]] = []
-        self.times: list[float] = []  # of the requests, in seconds
 
     @property
     def port(self) -> int:
@@ -45,11 +43,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        self.server.times.append(time.monotonic())
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         request = {"method": self.command, "path": self.path, "body": body}
         self.server.seen.append({**request, **{k.lower(): v for k, v in self.headers.items()}})
-        self.send_response(self.server.status)
+        self.send_response(200)
         self.send_header("Content-Length", "5")
         self.end_headers()
         self.wfile.write(b"hello")
@@ -205,34 +202,71 @@ def test_method_header_and_body_are_sent(bench: Bench) -> None:
     assert wanted.items() <= server.seen[0].items()
 
 
-def test_thresholds_and_the_first_status(bench: Bench) -> None:
+class Script:
+    """A script that notes when it runs and ends as it is told, in the home of the Consul that runs it.
+
+    A web server would be asked by every agent on this engine; this is this Consul's alone.
+    """
+
+    def __init__(self, consul: ConsulServer) -> None:
+        self._runs, self._code = consul.folder / "runs", consul.folder / "code"
+        self._runs.write_text("")
+        self.ends_with(0)
+        self.label = "sh -c 'date +%s.%N >> $HOME/runs; echo done; exit $(cat $HOME/code)'"
+
+    def ends_with(self, code: int) -> None:
+        """From now on: 0 is passing, 1 warning, else critical, as Consul has it."""
+        self._code.write_text(str(code))
+
+    @property
+    def times(self) -> list[float]:
+        """When it ran, in unix seconds."""
+        return [float(line) for line in self._runs.read_text().split()]
+
+
+def test_thresholds(bench: Bench) -> None:
     """Three results in a row for passing, two for critical; the first result of all counts at once."""
-    with site() as server:
-        server.status = 500
-        bench.run(
-            {
-                "SERVICE_CHECK_HTTP": "/",
-                "SERVICE_CHECK_INITIAL_STATUS": "warning",
-                "SERVICE_CHECK_SUCCESS_BEFORE_PASSING": "3",
-                "SERVICE_CHECK_FAILURES_BEFORE_CRITICAL": "2",
-            },
-            port=server.port,
-        )
-        assert bench.checks()["http"]["Status"] in ("warning", "critical")
-        bench.becomes("http", "critical")
-        before, server.status = len(server.seen), 200
-        bench.becomes("http", "passing")
-        assert len(server.seen) - before >= 3
-        before, server.status = len(server.seen), 500
-        bench.becomes("http", "critical")
-        assert len(server.seen) - before >= 2
+    script = Script(bench.consul)
+    script.ends_with(2)
+    bench.run(
+        {
+            "SERVICE_CHECK_SCRIPT": script.label,
+            "SERVICE_CHECK_SUCCESS_BEFORE_PASSING": "3",
+            "SERVICE_CHECK_FAILURES_BEFORE_CRITICAL": "2",
+            "SERVICE_PORT": "80",
+        }
+    )
+    bench.becomes("script", "critical")
+    before = len(script.times)
+    script.ends_with(0)
+    bench.becomes("script", "passing")
+    assert len(script.times) - before >= 3
+    before = len(script.times)
+    script.ends_with(2)
+    bench.becomes("script", "critical")
+    assert len(script.times) - before >= 2
+
+
+@pytest.mark.parametrize("status", ["passing", "warning", "critical"])
+def test_the_first_status(bench: Bench, status: str) -> None:
+    """Until there is a result, which here takes up to an hour."""
+    bench.run(
+        {
+            "SERVICE_CHECK_TCP": "1",
+            "SERVICE_CHECK_INTERVAL": "1h",
+            "SERVICE_CHECK_INITIAL_STATUS": status,
+        },
+        port=1,
+    )
+    assert bench.checks()["tcp"]["Status"] == status
 
 
 def test_the_interval_holds(bench: Bench) -> None:
-    with site() as server:
-        bench.run({"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_INTERVAL": "2500ms"}, port=server.port)
-        wait_for(lambda: len(server.times) > 2, "three requests", 15)
-    first, second, third = server.times[:3]
+    script = Script(bench.consul)
+    labels = {"SERVICE_CHECK_SCRIPT": script.label, "SERVICE_CHECK_INTERVAL": "2500ms", "SERVICE_PORT": "80"}
+    bench.run(labels)
+    wait_for(lambda: len(script.times) > 2, "three runs", 15)
+    first, second, third = script.times[:3]
     assert second - first > 2.4
     assert third - second > 2.4
 
