@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = 8000
+LINGER = 1.0  # seconds between SIGTERM and the last connection: whoever was told of us may still come
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,7 +41,7 @@ def main() -> None:
     with Server(("::", PORT), Handler) as server:
         # As process 1 it must handle the signal itself; shutdown() waits for
         # serve_forever() and so may not be called by the thread that runs it.
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+        signal.signal(signal.SIGTERM, lambda *_: threading.Timer(LINGER, server.shutdown).start())
         server.serve_forever(poll_interval=0.05)
 
 
