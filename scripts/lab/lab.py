@@ -50,7 +50,7 @@ class Lab:
         """End and remove all that a lab in this folder has started; built images stay."""
         self.kept.unlink(missing_ok=True)
         self.each(Node.remove)
-        network.unplug(network.SWITCH)
+        network.remove(network.SWITCH)
 
     def down(self) -> None:
         """Remove the lab and all that it made."""

@@ -36,13 +36,23 @@ def lay_switch() -> None:
 def plug_in(node: str, address: str) -> None:
     """Make a node's namespace with `eth0`, that has the address (with its prefix) and leads to the bridge."""
     run("ip", "netns", "add", node)
-    run(*f"ip link add eth0 netns {node} type veth peer name {cable(node)} netns {SWITCH}".split())
+    # The same hardware address whenever it is plugged in: the others remember it.
+    mac = "02:00:" + ":".join(f"{int(part):02x}" for part in address.partition("/")[0].split("."))
+    ends = f"eth0 netns {node} address {mac} type veth peer name {cable(node)} netns {SWITCH}"
+    run(*f"ip link add {ends}".split())
     inside(SWITCH, f"ip link set {cable(node)} master br0 up")
     inside(node, f"ip link set lo up && ip address add {address} dev eth0 && ip link set eth0 up")
 
 
-def unplug(namespace: str) -> None:
-    """Remove a namespace, whether it is there or not; its end of the cable goes with it."""
+def unplug(node: str) -> None:
+    """Remove a node's cable and namespace, whether they are there or not."""
+    if exists(SWITCH):  # a namespace that was deleted lives on for a moment, and so would the cable
+        inside(SWITCH, f"if ip link show {cable(node)}; then ip link delete {cable(node)}; fi")
+    remove(node)
+
+
+def remove(namespace: str) -> None:
+    """Remove a network namespace, whether it is there or not."""
     if exists(namespace):
         run("ip", "netns", "delete", namespace)
 

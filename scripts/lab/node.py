@@ -28,10 +28,11 @@ CGROUPS = Path("/sys/fs/cgroup")
 MARK = "registrator-lab-node"
 
 # The machine's own engine has mounts below these; a copy of them here would keep
-# its containers from being removed. An own /run gives an own docker.sock, an own
-# /etc/docker an own engine id: no two machines have the same.
+# its containers from being removed (one that goes just now is no error). An own
+# /run gives an own docker.sock, an own /etc/docker an own engine id: no two
+# machines have the same.
 INIT = """
-awk '$2 ~ "^/(run|var/lib/docker)/" { print $2 }' /proc/mounts | sort -r | xargs -r umount -l
+awk '$2 ~ "^/(run|var/lib/docker)/" { print $2 }' /proc/mounts | sort -r | xargs -r umount -l || true
 hostname "$1"; mount -t tmpfs tmpfs /run; mkdir -p /run/docker
 mkdir -p "$2/etc" /etc/docker; mount --bind "$2/etc" /etc/docker
 echo up >"$2/up"; sleep infinity & wait

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 from scripts.demo.steps import DemoError
 from scripts.lab.lab import Lab
+from scripts.lab.node import Node
 from scripts.lab.waiting import until
-from tests.lab.truth import Running, agree, alive, count, desired
+from tests.lab.truth import Running, agree, count, desired
 from tests.support.engine import unique
 
 PROGRAM = Path(__file__).parent / "programs/server.py"
@@ -52,11 +53,11 @@ class Service:
         self.lab.manager.docker("service", "scale", "--detach", f"{self.name}={replicas}")
         self.settled(replicas)
 
-    def settled(self, replicas: int, seconds: float = 60.0) -> Running:
-        """Wait until as many tasks run as wanted, and the nodes that are up agree on as many instances."""
+    def settled(self, replicas: int, seconds: float = 60.0, nodes: Sequence[Node] = ()) -> Running:
+        """Wait until as many tasks run as wanted, and these nodes (else all) agree on as many instances."""
 
         def so() -> Running:
-            found = agree(self.lab, 1, [node for node in self.lab.nodes if alive(node)], [self.name])
+            found = agree(self.lab, 1, nodes, [self.name])
             if (len(self.tasks()), len(found)) != (replicas, replicas):
                 raise DemoError(f"{len(self.tasks())} tasks, {len(found)} instances")
             return found

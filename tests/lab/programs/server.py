@@ -5,8 +5,8 @@
 After SIGTERM it goes on for LINGER seconds, 1 by default, and then stops
 accepting, answers what it has, and ends. It answers with its host name and
 VERSION from its environment. When /told is there, it leaves a file in it, named
-as its host, that says when it was told to stop and when it took its last
-connection (Unix time, JSON).
+as its address, that says when it was told to stop, when it took its last
+connection and when it took no more (Unix time, JSON).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         times["closed"] = time.time()
     folder = Path("/told")
     if folder.is_dir():
-        (folder / socket.gethostname()).write_text(json.dumps(times))
+        (folder / socket.gethostbyname(socket.gethostname())).write_text(json.dumps(times))
 
 
 if __name__ == "__main__":
