@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 1.0
 
 
 class Lanes:

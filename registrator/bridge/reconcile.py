@@ -38,7 +38,7 @@ from registrator.stats import Stats
 log = logging.getLogger(__name__)
 
 REFRESH = HEALTH_TTL / 3
-ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 5.0  # after a failed round
+ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 1.0  # after a failed round
 FIRST_WRITES = 1.0  # seconds for which the first round waits for what it began, before it compares again
 SLICE = 50  # containers that a round compares before it lets others run
 SAID_AT_ONCE = 10  # problems of one container; there may be ten thousand labels

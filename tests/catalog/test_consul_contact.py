@@ -51,6 +51,35 @@ async def test_killed_and_back_empty(consul: ConsulServer) -> None:
         assert after.index > before.index
 
 
+async def test_what_is_registered_again_was_never_missed(consul: ConsulServer) -> None:
+    """Consul is back empty, and its services are back a moment later: no lookup sees the moment between."""
+    async with running(consul.url) as catalog, Disturbed(catalog) as disturbed:
+        await catalog.register(MINE)
+        await eventually(lambda: catalog.snapshot and "web" in catalog.snapshot.names)
+        await catalog.load("web")
+        await asyncio.to_thread(consul.kill)
+        await asyncio.to_thread(consul.restart)
+
+        async def watch() -> None:
+            while True:
+                snapshot = catalog.snapshot
+                assert snapshot
+                assert "web" in snapshot.names
+                assert (await catalog.load("web")).services["web"].entries
+                await asyncio.sleep(0.001)
+
+        watching = asyncio.create_task(watch())
+        await eventually(lambda: disturbed.reasons)
+        await asyncio.sleep(0.1)
+        await catalog.register(MINE)
+        await asyncio.sleep(1)
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        await catalog.deregister(MINE.id)
+        await eventually(lambda: catalog.snapshot and "web" not in catalog.snapshot.names)
+
+
 async def test_absent_at_the_start(consul: ConsulServer) -> None:
     """A catalog that is opened before its Consul finds it when it comes, within a second."""
     consul.kill()

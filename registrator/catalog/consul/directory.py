@@ -24,7 +24,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,8 +33,8 @@ from registrator.catalog import CatalogError, Unavailable
 from registrator.catalog.consul.client import ConsulClient
 from registrator.catalog.consul.selections import Selections
 from registrator.catalog.consul.waiters import Waiters
-from registrator.catalog.consul.watch import Contact, Watch, follow
-from registrator.model import Entry, Service, Snapshot
+from registrator.catalog.consul.watch import SETTLING, Contact, Watch, follow
+from registrator.model import Entry, Node, Service, Snapshot
 from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class ConsulDirectory:
         self._snapshot: Snapshot | None = None
         self._waiters = Waiters()
         self._tasks: asyncio.TaskGroup | None = None
+        self._later: asyncio.TimerHandle | None = None  # another look at names that were missing
         selections = Selections(client, contact, lambda: self._snapshot, self._spawn)
         self.selected = selections.selected
         self.select = selections.select
@@ -142,6 +143,12 @@ class ConsulDirectory:
         """Names or nodes are others: services that are gone are forgotten, watch and all."""
         names, nodes = self._names.data, self._nodes.data
         if names is None or nodes is None:
+            return
+        if self._later:
+            self._later.cancel()
+        if self._snapshot and self._contact.unsettled and self._snapshot.names.keys() - names.keys():
+            # A Consul that came back empty has its services again in a moment: nobody is to miss them.
+            self._later = asyncio.get_running_loop().call_later(SETTLING, self._catalog_changed)
             return
         for service in [name for name in self._hot if name not in names]:
             # Its query is answered by the very change that brought us here: nothing stays behind at Consul.
@@ -206,7 +213,7 @@ class ConsulDirectory:
         finally:
             del self._loading[service]
         self._stats.loads["ok"] += 1
-        if service in (self._names.data or ()):
+        if service in self._known().names:
             self._keep(service, index, entries)
         return None
 
@@ -245,7 +252,7 @@ class ConsulDirectory:
     async def _watch(self, name: str, hot: Hot) -> None:
         """Keep a service true until it gives up its slot, or is cancelled because it is gone."""
         while not self._gives_up(hot):
-            await self._contact.there.wait()
+            await self._contact.settled()
             try:
                 news = await hot.watch.advance()
             except CatalogError as error:
@@ -298,13 +305,16 @@ class ConsulDirectory:
     def _publish(self, index: int = 0) -> None:
         """Swap the snapshot and wake those who wait for what changed; a new `index`: names or nodes did."""
         before = self._snapshot
-        nodes = self._nodes.data or {}
+        names: Mapping[str, tuple[str, ...]] = self._names.data or {}
+        nodes: Mapping[str, Node] = self._nodes.data or {}
+        if before and not index:  # newer ones may not be for showing yet
+            names, nodes = before.names, before.nodes
         datacenter = next((node.datacenter for node in nodes.values() if node.datacenter), "dc1")
         services = {name: hot.service for name, hot in self._hot.items() if not hot.proving_since}
         services |= {name: cold.service for name, cold in self._cold.items() if cold.served}
         after = Snapshot(
             index=index or (before.index if before else self._index),
-            names=self._names.data or {},
+            names=names,
             services=services,
             nodes=nodes,
             datacenter=datacenter,

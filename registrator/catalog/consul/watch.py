@@ -30,6 +30,7 @@ FIRST_BACKOFF = 0.05  # seconds
 # A refused connection costs next to nothing, and a Consul that is back shall be noticed within a second.
 MAX_BACKOFF = 0.5
 MAX_BACKOFF_REFUSED = 5.0  # a token or a definition must be changed first: no hurry
+SETTLING = 0.3  # seconds after Consul's return: should it be empty, it is being filled again
 PAUSE = 0.01  # seconds between an answer and the next question: a burst of changes is one answer or two
 
 
@@ -64,6 +65,7 @@ class Contact:
         self._disturbances = disturbances
         self._lost: set[object] = set()
         self._lost_at = 0.0
+        self._settles_at = 0.0
         self.there = asyncio.Event()
         self.there.set()
         self.returned = asyncio.Event()
@@ -72,6 +74,17 @@ class Contact:
     def age(self) -> float:
         """Seconds since contact was lost, 0 while there is contact."""
         return time.monotonic() - self._lost_at if self._lost else 0.0
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether what Consul lacks may be no news: contact is lost, or has only just been found again."""
+        return bool(self._lost) or time.monotonic() < self._settles_at
+
+    async def settled(self) -> None:
+        """Wait until there is contact, and has been for a moment."""
+        while self.unsettled:
+            await self.there.wait()
+            await asyncio.sleep(max(0.0, self._settles_at - time.monotonic()))
 
     def lose(self, who: object) -> None:
         """`who` got no answer."""
@@ -87,6 +100,7 @@ class Contact:
         age = self.age
         self._lost.remove(who)
         if not self._lost:
+            self._settles_at = time.monotonic() + SETTLING
             self.there.set()
             self.returned.set()
             self._disturbances.report(f"Consul answers again after {age:.1f} s")
