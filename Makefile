@@ -9,7 +9,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lint unit integration venv engine consul tools screenshot clean
+.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration venv engine consul screenshot tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -28,9 +28,12 @@ lab: # a Swarm of three nodes on this machine, with compose/stack.yml on it
 lab-down: # remove all that make lab made, and nothing else
 	@scripts/venv.sh && $(VENV)/python -m scripts.lab down && scripts/engine.sh stop
 
-test: venv tools engine consul # lint, types, import contracts and every test, the demo's and the lab's too
+test: venv tools engine consul # lint, types, import contracts and every test, the demo's too, but not the lab's
 	$(LINT)
-	$(VENV)/pytest
+	$(VENV)/pytest -m "not lab"
+
+lab-test: venv tools engine consul # the tests on three nodes of a Swarm
+	$(VENV)/pytest -m lab
 
 lint: venv # ruff, mypy and the import contracts alone
 	$(LINT)
