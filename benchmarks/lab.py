@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import compileall
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.observers import ROOT
+from benchmarks.recorded import SERVICE
 from tests.support.agent import AgentProcess
 from tests.support.consul import ConsulServer
 from tests.support.engine import Docker, answers, make_busybox
@@ -31,6 +34,27 @@ class Laboratory:
         consul = ["--consul", self.consul.url] if catalog == CONSUL else []
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         return AgentProcess(folder, "--docker", docker or self.docker.url, *consul, *options)
+
+    @contextmanager
+    def recorded(self, number: int) -> Iterator[str]:
+        """The URL of an engine that replays a real container `number` times, in a process of its own."""
+        labels = {"SERVICE_NAME": SERVICE}
+        container = self.docker.run(command=["sleep", "100000"], labels=labels, expose=["80/tcp"])
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / "docker.sock"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.recorded", path, self.docker.url, container, str(number)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert process.stdout
+            if not process.stdout.readline():
+                raise OSError("the recorded engine did not start")
+            yield f"unix://{path}"
+        finally:
+            process.kill()
+            process.communicate()
+            self.docker.remove(container)
 
     def empty_consul(self) -> None:
         """Begin with a Consul that knows nothing."""

@@ -3,7 +3,7 @@
     python -m benchmarks.observers catalog URL SERVICE            by blocking queries
     python -m benchmarks.observers dns HOST PORT SERVICE DOCKER   by polling, from Docker's event on
     python -m benchmarks.observers floor DOCKER CONSUL SERVICE    the least that an agent could do
-    python -m benchmarks.observers fill DOCKER CONSUL SERVICE     the least that a start could do
+    python -m benchmarks.observers fill DOCKER CONSUL NAME        the least that a start could do
 
 Each but the last prints a line of JSON per change as soon as it sees it. They are processes
 of their own, so that nothing in the benchmark delays the clock's reading.
@@ -21,6 +21,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from benchmarks import raw
 
@@ -148,11 +149,12 @@ def floor(docker: str, consul: str, service: str) -> None:
         say(action="start", event=event["timeNano"], read=read, put=time.time_ns())
 
 
-def fill(docker: str, consul: str, service: str) -> None:
-    """Inspect all containers and put each into Consul, one after the other, and end."""
+def fill(docker: str, consul: str, name: str) -> None:
+    """Inspect all containers of a name and put each into Consul, one after the other, and end."""
     engine, catalog = raw.connect(docker), raw.connect(consul)
-    for listed in json.loads(raw.ask(engine, "GET", "/containers/json")[0]):
-        register(engine, catalog, listed["Id"], service)
+    filters = quote(json.dumps({"name": [name]}))
+    for listed in json.loads(raw.ask(engine, "GET", f"/containers/json?filters={filters}")[0]):
+        register(engine, catalog, listed["Id"], name)
 
 
 def register(engine: HTTPConnection, catalog: HTTPConnection, container: str, service: str) -> None:

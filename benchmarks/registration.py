@@ -8,6 +8,7 @@ Needs a Docker engine and a Consul; makes containers labelled registrator.test=1
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         with laboratory() as lab:
             measure(lab, parts, catalogs, options.rounds, options.containers)
-    except (OSError, pytest.fail.Exception, pytest.skip.Exception) as error:
+    except (OSError, subprocess.SubprocessError, pytest.fail.Exception, pytest.skip.Exception) as error:
         sys.exit(f"benchmarks/registration.py: {error}")
     print(NOTE)
 
@@ -49,13 +50,12 @@ def measure(lab: Laboratory, parts: set[str], catalogs: list[str], rounds: int, 
     """Print a table for each part."""
     if "start" in parts:
         latency.report(lab, catalogs, rounds)
-    if parts & {"cold", "idle"}:
+    if "cold" in parts:
         name = unique("bench")
         with fleet.running(lab.docker, containers, name):
-            if "cold" in parts:
-                startup.report_starts(lab, catalogs, name, containers)
-            if "idle" in parts:
-                startup.report_rest(lab, catalogs, containers)
+            startup.report_starts(lab, catalogs, name, containers)
+    if "idle" in parts:
+        startup.report_rest(lab, catalogs, containers)
     if "slope" in parts:
         slope.report(lab, catalogs)
 

@@ -1,0 +1,93 @@
+"""Our DNS front as a process of its own, on an embedded catalog: what benchmarks/dns.py measures.
+
+    python benchmarks/dns_own.py PORT DATA [CHANGES A SECOND]
+
+Ends on SIGTERM and then prints what it counted, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file, it must find its own package
+
+from registrator.catalog.embedded import EmbeddedCatalog
+from registrator.lookup.ask import Zone
+from registrator.lookup.dns import DnsServer
+from registrator.lookup.resolver import Resolver
+from registrator.loop import measured_loop
+from registrator.model import OUTSIDE, Instance, Node
+from registrator.settings import Listen
+from registrator.stats import Stats
+
+
+async def serve(port: int, data: dict[str, list[str]], changes: float, stats: Stats) -> None:
+    """Answer until SIGTERM, while `changes` instances a second get another port."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with EmbeddedCatalog(stats) as catalog:
+        catalog.identify(Node("bench", "127.0.0.1"))
+        instances = [Instance(f"{name}:{ip}", name, ip, 80) for name, ips in data.items() for ip in ips]
+        for instance in instances:
+            await catalog.register(instance)
+        catalog.settled()
+        resolver = Resolver(catalog, Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=stats)
+        server = DnsServer(resolver, [Listen("127.0.0.1", port)])
+        await server.start()
+        _start_over(stats)
+        tasks = [
+            asyncio.create_task(catalog.run()),
+            asyncio.create_task(_change(catalog, instances, changes)),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.close()
+
+
+def _start_over(stats: Stats) -> None:
+    """Count from here on, with a garbage collector as the agent's: frozen after the start."""
+    gc.collect()
+    gc.freeze()
+    stats.long_turns, stats.longest_turn = 0, 0.0
+
+
+async def _change(catalog: EmbeddedCatalog, instances: list[Instance], changes: float) -> None:
+    if not changes:
+        return
+    for number, instance in enumerate(itertools.cycle(instances[:: max(1, len(instances) // 997)])):
+        await catalog.register(replace(instance, port=81 + number % 1000))
+        await asyncio.sleep(1 / changes)
+
+
+def main() -> None:
+    """Read the arguments, serve, tell."""
+    port, data = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
+    changes = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    stats = Stats()
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=lambda: measured_loop(stats)) as runner:
+        runner.run(serve(port, data, changes, stats))
+    print(
+        json.dumps(
+            {
+                "seconds": time.monotonic() - began,
+                "queries": sum(stats.dns_queries.values()),
+                "long_turns": stats.long_turns,
+                "longest_turn_ms": stats.longest_turn * 1000,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
