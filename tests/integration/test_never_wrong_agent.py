@@ -13,6 +13,8 @@ from tests.support.consul import ConsulServer
 from tests.support.engine import Docker, PrivateEngine
 from tests.support.truth import Stage
 
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
+
 FULL_DISK = """
 import os
 os.dup2(os.open("/dev/full", os.O_WRONLY), 2)

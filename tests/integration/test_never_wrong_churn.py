@@ -12,6 +12,8 @@ from tests.support.consul import ConsulServer
 from tests.support.engine import Docker
 from tests.support.truth import Stage, at_once
 
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
+
 
 @pytest.fixture
 def stage(tmp_path: Path, docker: Docker, consul: ConsulServer) -> Iterator[Stage]:

@@ -14,6 +14,8 @@ from tests.support.consul_cluster import cluster
 from tests.support.engine import Docker, wait_for
 from tests.support.truth import SECOND, Stage
 
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
+
 FREEZE = 3.0  # seconds
 # A frozen Consul is given up after 10 s; here after 1, so that the freeze is longer than that.
 IMPATIENT = """

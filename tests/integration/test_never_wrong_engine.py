@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.consul import ConsulServer
-from tests.support.engine import Docker, PrivateEngine, wait_for
+from tests.support.engine import STUBBORN, Docker, PrivateEngine, wait_for
 from tests.support.proxy import CUT_OFF, EMPTY, HANG, NO_JSON, Fault, Proxy, status
-from tests.support.truth import Stage, at_once
+from tests.support.truth import SECOND, Stage, at_once, srv_ports
+
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
 
 LISTING = r"^GET /v[0-9.]+/containers/json"
 INSPECT = r"^GET /v[0-9.]+/containers/[0-9a-f]{64}/json"
@@ -92,6 +94,22 @@ def test_the_event_stream_is_cut_again_and_again_in_a_burst(stage: Stage, proxy:
         thread.join()
     assert cuts > 3
     stage.settle()
+
+
+def test_a_survivor_of_its_stop_signal_is_not_drained_again_by_a_new_subscription(
+    stage: Stage, proxy: Proxy
+) -> None:
+    """The engine tells old events again when asked for them: that signal was outlived long ago."""
+    survivor = stage.start("stubborn", command=STUBBORN, stop_timeout=1)
+    stage.settle()
+    stage.docker.kill(survivor, signal.SIGTERM)
+    wait_for(lambda: not srv_ports(stage.agent, "stubborn"), "drained survivor", SECOND)
+    stage.settle(within=1.5 + SECOND)
+    with stage.lookups_going_on("stubborn"):
+        asked = proxy.count(EVENTS)
+        assert proxy.cut(EVENTS) == 1
+        wait_for(lambda: proxy.count(EVENTS) > asked, "new subscription")
+        stage.settle()
 
 
 @pytest.mark.parametrize(

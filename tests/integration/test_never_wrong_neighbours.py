@@ -16,6 +16,8 @@ from tests.support.consul import ConsulServer
 from tests.support.engine import Docker, PrivateEngine, wait_for
 from tests.support.truth import Stage
 
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
+
 ROUNDS = 'registrator_reconcile_rounds_total{result="ok"}'
 WRITES = 'registrator_catalog_writes_total{kind="%s"}'
 WARNING = "another registrator keeps writing it in this engine's name"

@@ -16,6 +16,8 @@ from tests.support.engine import Docker, health, wait_for
 from tests.support.proxy import Proxy
 from tests.support.truth import Stage, at_once
 
+pytestmark = [pytest.mark.engine, pytest.mark.consul]
+
 CONTAINERS = 200
 ROUNDS = 'registrator_reconcile_rounds_total{result="ok"}'
 # Health is told again every 200 s; here every 50 ms.
