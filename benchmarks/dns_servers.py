@@ -61,10 +61,11 @@ class Server(ABC):
 
     def stop(self) -> str:
         """End it; what it printed."""
-        if self.process is None:
+        process, self.process = self.process, None
+        if process is None:
             return ""
-        self.process.terminate()
-        return self.process.communicate()[0]
+        process.terminate()
+        return process.communicate()[0]
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used, all of its threads together."""

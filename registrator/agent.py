@@ -15,6 +15,7 @@ import logging
 import signal
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Protocol
 
 from registrator import __version__
@@ -28,12 +29,13 @@ from registrator.host import Identity, node
 from registrator.journal import Journal
 from registrator.lag import sample_lag
 from registrator.logs import count_lines
-from registrator.lookup.ask import Zone
+from registrator.lookup.ask import Ttls, Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpServer
 from registrator.lookup.linklocal import LinkLocal
 from registrator.lookup.resolver import Resolver
+from registrator.loop import measured_loop
 from registrator.model import Engine, Failure
 from registrator.settings import Listen, Settings
 from registrator.stats import Stats
@@ -49,7 +51,14 @@ class Catalog(Registry, Bulletin, Directory, AbstractAsyncContextManager["Catalo
     """All sides of a catalog, open while it is entered."""
 
 
-async def run(settings: Settings) -> None:
+def start(settings: Settings) -> None:
+    """Run the agent on a loop of its own; see `run`."""
+    stats = Stats()
+    with asyncio.Runner(loop_factory=partial(measured_loop, stats)) as runner:
+        runner.run(run(settings, stats))
+
+
+async def run(settings: Settings, stats: Stats) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
     Raises `Failure` or `SettingError` for what makes a start pointless (an
@@ -60,7 +69,7 @@ async def run(settings: Settings) -> None:
     loop.call_later(START, _collect_from_now_on)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    stats, journal = Stats(), Journal()
+    journal = Journal()
     count_lines(stats.logged)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(DockerEngine(settings.docker, stats=stats))
@@ -76,7 +85,7 @@ async def run(settings: Settings) -> None:
             settings.resync,
             journal,
         )
-        await _open_front(stack, settings, catalog, reconciler, stats, journal)
+        await _open_front(stack, settings, catalog, reconciler, identity, stats, journal)
         log.info("registrator %s: %s", __version__, _what(settings))
         work = catalog.run(), reconciler.run(), swarm.run(reconciler.look_at), sample_lag(stats.loop_lag)
         await _until(_told_to_stop(stop, settings.linger), *work)
@@ -116,6 +125,7 @@ async def _open_front(
     settings: Settings,
     catalog: Catalog,
     reconciler: Reconciler,
+    identity: Identity,
     stats: Stats,
     journal: Journal,
 ) -> None:
@@ -124,8 +134,7 @@ async def _open_front(
     if settings.dns_link_local:
         stack.enter_context(LinkLocal(settings.dns_link_local))
         listens.append(Listen(settings.dns_link_local, DNS_PORT))
-    resolver = Resolver(catalog, Zone.named(settings.domain), view_of=reconciler.views.of, stats=stats)
-    dns = DnsServer(resolver, listens)
+    dns = DnsServer(_resolver(settings, catalog, reconciler, identity, stats), listens)
     await dns.start()
     stack.push_async_callback(dns.close)
     front = HttpFront(
@@ -163,6 +172,23 @@ async def _told_to_stop(stop: asyncio.Event, linger: float) -> None:
         stop.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), linger)
+
+
+def _resolver(
+    settings: Settings, catalog: Catalog, reconciler: Reconciler, identity: Identity, stats: Stats
+) -> Resolver:
+    """DNS with the operator's rules."""
+    rules = settings.dns_answers
+    domains = [settings.domain, *([rules.alt_domain] if rules.alt_domain else [])]
+    ttls = Ttls(rules.node_ttl, rules.service_ttls)
+    return Resolver(
+        catalog,
+        Zone.named(*domains, ttls=ttls, only_passing=rules.only_passing),
+        view_of=reconciler.views.of,
+        stats=stats,
+        most=rules.udp_answers,
+        near=lambda: identity.owner if rules.near else "",
+    )
 
 
 async def _until(end: Coroutine[None, None, None], *parts: Coroutine[None, None, None]) -> None:

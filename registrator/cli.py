@@ -6,13 +6,11 @@ sense, 1 for one that failed.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -21,9 +19,11 @@ from registrator.commands.doctor import doctor
 from registrator.commands.show import explain, lookup, services
 from registrator.commands.watch import watch
 from registrator.compat import DOCKER_SOCKET, NAME_BY_IMAGE, CompatError, is_compat, translate
+from registrator.dns_options import dns_options, read_dns
 from registrator.logs import set_up
 from registrator.maintenance import maintenance
 from registrator.model import Failure
+from registrator.options import option
 from registrator.policy import Policy
 from registrator.settings import (
     SettingError,
@@ -39,15 +39,6 @@ from registrator.settings import (
 )
 
 USAGE, FAILURE = 2, 1
-
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def option(name: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - click's own types
-    """A click option that is also an environment variable: --dns is REGISTRATOR_DNS."""
-    variable = "REGISTRATOR_" + name.removeprefix("--").upper().replace("-", "_")
-    return click.option(name, envvar=variable, show_envvar=True, **attributes)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,6 +88,7 @@ def cli() -> None:
 @option(
     "--domain", metavar="NAME", default="consul", show_default=True, help="The DNS zone that is answered."
 )
+@dns_options
 @option(
     "--ip",
     metavar="ADDR",
@@ -200,10 +192,10 @@ def agent(**options: Any) -> None:  # noqa: ANN401 - click hands over what the o
     """  # noqa: D301 - click's own mark for lines that are not to be wrapped
     settings = read_settings(options)
     gc.disable()  # a tenth of the imports' time; `run` enables it again
-    from registrator.agent import run  # noqa: PLC0415 - a wrong option is told before heavy imports
+    from registrator.agent import start  # noqa: PLC0415 - a wrong option is told before heavy imports
 
     set_up(settings.log_level, settings.log_format)
-    asyncio.run(run(settings))
+    start(settings)
 
 
 @cli.command()
@@ -232,6 +224,7 @@ def read_settings(options: dict[str, Any]) -> Settings:
         dns_link_local=read("dns_link_local", parse_ip) or "",
         http=read("http", parse_listens) or (),
         domain=read("domain", parse_domain) or "",
+        dns_answers=read_dns(options, read),
         ips=read("ip", parse_ips) or (),
         policy=_policy(options, read),
         resync=options["resync"],

@@ -25,6 +25,11 @@ class Identity:
         self._settings = settings
         self._known: Host | None = None
 
+    @property
+    def owner(self) -> str:
+        """What its instances are owned by; "" before the engine was asked."""
+        return self._known.owner if self._known else ""
+
     def of(self, engine: Engine) -> Host:
         """The node as it is now; one that has just lost all of its addresses keeps those it had."""
         found = host(engine, self._settings)

@@ -62,6 +62,23 @@ class ConsulAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsSettings:
+    """Everything about DNS answers that an operator may set; TTLs are in seconds.
+
+    `service_ttls` maps a service's name, a prefix ("web*") or "*" to its TTL.
+    `udp_answers` is how many instances an UDP answer of 512 octets has at the
+    most. `near`: this node's own come first.
+    """
+
+    alt_domain: str = ""
+    node_ttl: int = 0
+    service_ttls: Mapping[str, int] = field(default_factory=dict)
+    only_passing: bool = False
+    udp_answers: int = 3
+    near: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `registrator agent` can be told; the defaults are the command line's."""
 
@@ -71,6 +88,7 @@ class Settings:
     dns_link_local: str = ""
     http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)
     domain: str = "consul"
+    dns_answers: DnsSettings = DnsSettings()
     ips: tuple[str, ...] = ()  # at most one of each family
     policy: Policy = Policy()  # noqa: RUF009 - frozen
     resync: float = 60.0

@@ -44,6 +44,7 @@ class Stats:
     dns_queries: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # type, rcode, udp or tcp
     http_requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # route, status
     loads: Counter[str] = field(default_factory=Counter)  # services read for a lookup: ok, failed
+    long_turns: int = 0  # turns of the event loop with over 1 ms of work
     drained: int = 0  # containers that were told to stop
     logged: Counter[str] = field(default_factory=Counter)  # log lines: warning, error
 
@@ -54,6 +55,7 @@ class Stats:
     loop_lag: Histogram = field(default_factory=lambda: Histogram(STALLS))  # a timer's lateness
 
     # Gauges.
+    longest_turn: float = 0.0  # of the event loop since the start, in seconds
     ready: bool = False  # the first complete reconcile is over
     containers: int = 0  # running or paused on this node
     instances: int = 0  # registered from this node

@@ -88,10 +88,10 @@ def documented_default(option: click.Option) -> str:
     if option.is_flag:
         return "off"
     value = option.default
-    if isinstance(value, float):
-        return f"{value:g}"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:g}"
     if isinstance(value, tuple | list):
         value = " ".join(value)
     return value if isinstance(value, str) and value else "none"

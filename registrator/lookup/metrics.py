@@ -71,6 +71,9 @@ class StatsCollector(Collector):
             "directory_loads", "Services read from Consul for a lookup.", ["result"], stats.loads, results
         )
         yield _counter(
+            "long_loop_turns", "Turns of the event loop with over 1 ms of work.", [], {(): stats.long_turns}
+        )
+        yield _counter(
             "drained_containers", "Containers taken out on their stop signal.", [], {(): stats.drained}
         )
         levels = ("warning", "error")
@@ -95,6 +98,9 @@ class StatsCollector(Collector):
         yield _gauge("ready", "1 when the first complete reconcile is over.", stats.ready)
         yield _gauge("containers", "Containers of this node that are running or paused.", stats.containers)
         yield _gauge("instances", "Instances registered from this node.", stats.instances)
+        yield _gauge(
+            "longest_loop_turn_seconds", "The longest turn of the event loop so far.", stats.longest_turn
+        )
         yield _gauge("draining", "Containers told to stop that have not ended yet.", stats.draining)
         yield _gauge("directory_watches", "Services with a blocking query of their own.", stats.watched)
         yield _gauge(

@@ -24,6 +24,7 @@ MAX_WAITING = 256
 MAX_QUERY = 4096  # octets read of a packet; a sound query has a few hundred at most
 IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
 IPV6_HOST = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
+ANCILLARY = socket.CMSG_SPACE(IPV6_HOST.size)  # octets of room for either
 IPV4_HOST = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local address, destination
 
 Peer = tuple[Any, ...]  # a socket address: host and port, for IPv6 also flow and scope
@@ -42,15 +43,18 @@ class UdpServer:
         self._resolver = resolver
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
-        self._wildcard = sock.getsockname()[0] in ("0.0.0.0", "::")
-        if self._wildcard and sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        elif self._wildcard:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._six = sock.family == socket.AF_INET6
+        self._read = self._drain
+        if sock.getsockname()[0] in ("0.0.0.0", "::"):
+            self._read = self._drain_wildcard
+            if self._six:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
     def start(self) -> None:
         """Begin to answer, on the running loop."""
-        asyncio.get_running_loop().add_reader(self._socket, self._drain)
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     async def close(self) -> None:
         """Stop answering and close the socket."""
@@ -61,22 +65,50 @@ class UdpServer:
         self._socket.close()
 
     def _drain(self) -> None:
+        """Answer what waits, up to a burst. This is the fast path: what it does, it does for each query."""
+        resolver, quick = self._resolver, self._resolver.quick
+        receive, send, six = self._socket.recvfrom, self._socket.sendto, self._six
+        snapshot, now = resolver.snapshot, time.monotonic()
+        for _ in range(BURST):
+            try:
+                packet, peer = receive(MAX_QUERY)
+            except OSError:  # nothing more, or an error that belongs to an earlier reply
+                return
+            source = peer[0].partition("%")[0] if six else peer[0]  # a link-local one names its interface
+            reply = quick(packet, source, snapshot, now)
+            if reply is None:
+                self._answer(packet, source, peer, [])
+                continue
+            try:
+                send(reply, peer)
+            except OSError:
+                continue  # see `_send`
+
+    def _drain_wildcard(self) -> None:
+        """The same where each reply must leave from the address that was asked."""
         resolver = self._resolver
         snapshot, now = resolver.snapshot, time.monotonic()
         for _ in range(BURST):
             try:
-                packet, peer, ancillary = self._receive()
-            except OSError:  # nothing more, or an error that belongs to an earlier reply
+                packet, told, _, peer = self._socket.recvmsg(MAX_QUERY, ANCILLARY)
+            except OSError:
                 return
-            source = peer[0].partition("%")[0]  # an IPv6 link-local one names its interface too
+            ancillary = [_source(*item) for item in told]
+            source = peer[0].partition("%")[0]
             reply = resolver.quick(packet, source, snapshot, now)
             if reply is None:
-                try:
-                    reply = resolver.respond(packet, source, UDP)
-                except NotLoaded:
-                    self._answer_later(packet, source, peer, ancillary)
-            if reply is not None:
+                self._answer(packet, source, peer, ancillary)
+            else:
                 self._send(reply, peer, ancillary)
+
+    def _answer(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
+        try:
+            reply = self._resolver.respond(packet, source, UDP)
+        except NotLoaded:
+            self._answer_later(packet, source, peer, ancillary)
+            return
+        if reply is not None:
+            self._send(reply, peer, ancillary)
 
     def _answer_later(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -90,12 +122,6 @@ class UdpServer:
         reply = await self._resolver.resolve(packet, source, UDP)
         if reply is not None:
             self._send(reply, peer, ancillary)
-
-    def _receive(self) -> tuple[bytes, Peer, Ancillary]:
-        if not self._wildcard:
-            return *self._socket.recvfrom(MAX_QUERY), []
-        packet, ancillary, _, peer = self._socket.recvmsg(MAX_QUERY, socket.CMSG_SPACE(IPV6_HOST.size))
-        return packet, peer, [_source(*item) for item in ancillary]
 
     def _send(self, reply: bytes, peer: Peer, ancillary: Ancillary) -> None:
         """Send, and forget: UDP's askers ask again, and one that cannot be reached is no fault of ours."""
