@@ -32,6 +32,7 @@ time.time_ns = lambda: real_ns() - steps() * 10**9
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
+    """Comes last among a test's fixtures: what it holds is closed while engine and Consul are there."""
     with ExitStack() as stack:
         yield stack
 
@@ -47,7 +48,7 @@ def ready(stack: ExitStack, stage: Stage) -> Stage:
 
 
 def test_the_agent_is_killed_and_containers_die_and_start_meanwhile(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer
+    tmp_path: Path, docker: Docker, consul: ConsulServer, stack: ExitStack
 ) -> None:
     """Its next life adopts what is still true, removes the dead and adds the new."""
     stage = ready(stack, Stage(tmp_path, docker, consul))
@@ -63,7 +64,7 @@ def test_the_agent_is_killed_and_containers_die_and_start_meanwhile(
 
 
 def test_the_agent_is_killed_in_the_middle_of_a_burst(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer
+    tmp_path: Path, docker: Docker, consul: ConsulServer, stack: ExitStack
 ) -> None:
     """Whatever it had begun to write, its next life finishes."""
     stage = ready(stack, Stage(tmp_path, docker, consul))
@@ -78,7 +79,7 @@ def test_the_agent_is_killed_in_the_middle_of_a_burst(
 
 
 def test_the_agent_comes_back_under_another_host_name(
-    stack: ExitStack, tmp_path: Path, private_engine: PrivateEngine, consul: ConsulServer
+    tmp_path: Path, private_engine: PrivateEngine, consul: ConsulServer, stack: ExitStack
 ) -> None:
     """Ids carry the host's name, ownership does not: every id is another, and none of the old is left."""
     docker = Docker(private_engine.url)
@@ -98,7 +99,7 @@ def test_the_agent_comes_back_under_another_host_name(
     "code", [pytest.param(FULL_DISK, id="disk full"), pytest.param(STEPPING_CLOCK, id="clock steps back")]
 )
 def test_the_agent_goes_on(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer, code: str
+    tmp_path: Path, docker: Docker, consul: ConsulServer, code: str, stack: ExitStack
 ) -> None:
     """When nothing can be logged, and when the clock steps back again and again."""
     stage = ready(stack, Stage(tmp_path, docker, consul, "--log-level", "debug", code=code))
@@ -114,7 +115,7 @@ def test_the_agent_goes_on(
         assert stage.agent.log == ""
 
 
-def test_ten_thousand_labels(stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer) -> None:
+def test_ten_thousand_labels(tmp_path: Path, docker: Docker, consul: ConsulServer, stack: ExitStack) -> None:
     """The container gets what can be had, with one line on it, and the others notice nothing."""
     stage = ready(stack, Stage(tmp_path, docker, consul))
     many = {f"label-{n}": "x" * 50 for n in range(5_000)} | {f"SERVICE_KEY_{n}": "x" for n in range(5_000)}

@@ -25,12 +25,13 @@ WARNING = "another registrator keeps writing it in this engine's name"
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
+    """Comes last among a test's fixtures: what it holds is closed while engine and Consul are there."""
     with ExitStack() as stack:
         yield stack
 
 
 def test_foreign_services_of_the_same_names_are_untouched(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer
+    tmp_path: Path, docker: Docker, consul: ConsulServer, stack: ExitStack
 ) -> None:
     """By hand, by gliderlabs/registrator, by the agent of another engine: whatever happens to ours."""
     for number, meta in enumerate(({}, {"registrator-container": "f" * 64}, {META_OWNER: "ANOTHER"})):
@@ -55,7 +56,7 @@ def test_foreign_services_of_the_same_names_are_untouched(
 
 
 def test_two_agents_with_the_same_options_agree(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer
+    tmp_path: Path, docker: Docker, consul: ConsulServer, stack: ExitStack
 ) -> None:
     stage = Stage(tmp_path, docker, consul, "--resync", "1")
     stack.callback(stage.close)
@@ -77,7 +78,7 @@ def test_two_agents_with_the_same_options_agree(
     ],
 )
 def test_two_agents_with_other_options_do_not_fight(
-    stack: ExitStack, tmp_path: Path, docker: Docker, consul: ConsulServer, options: list[str]
+    tmp_path: Path, docker: Docker, consul: ConsulServer, options: list[str], stack: ExitStack
 ) -> None:
     """A warning on each instance, then both leave it as it is; what dies is taken out all the same."""
     stage = Stage(tmp_path, docker, consul, "--resync", "1")
@@ -95,7 +96,7 @@ def test_two_agents_with_other_options_do_not_fight(
 
 
 def test_two_engines_of_one_host_name_do_not_fight(
-    stack: ExitStack, tmp_path: Path, docker: Docker, private_engine: PrivateEngine, consul: ConsulServer
+    tmp_path: Path, docker: Docker, private_engine: PrivateEngine, consul: ConsulServer, stack: ExitStack
 ) -> None:
     """Two containers of one name, so one id: one of them keeps it, and one line says what to do."""
     private_engine.rename_host(docker.api.info()["Name"])
