@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file, it must find its own package
+# Run as a file, it must find its own package, and not the dns.py beside it where dnspython is meant.
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import fleet, latency, slope, startup
 from benchmarks.lab import CONSUL, EMBEDDED, Laboratory, laboratory
