@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.engine, pytest.mark.consul]
 LISTING = r"^GET /v[0-9.]+/containers/json"
 INSPECT = r"^GET /v[0-9.]+/containers/[0-9a-f]{64}/json"
 EVENTS = r"^GET /v[0-9.]+/events"
-# An engine that hangs is given up after 10 s; here after 0.5.
+# An engine that hangs is given up after 10 s; here after 1.
 IMPATIENT = """
 from registrator.engine import DockerEngine
-DockerEngine.__init__.__kwdefaults__["timeout"] = 0.5
+DockerEngine.__init__.__kwdefaults__["timeout"] = 1.0
 """
 
 
