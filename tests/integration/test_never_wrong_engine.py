@@ -129,8 +129,10 @@ def test_a_read_that_fails_takes_nothing_out(stage: Stage, proxy: Proxy, path: s
     docker, (first, second, _) = stage.docker, stage.containers["kept"]
     writes = stage.agent.metric('registrator_catalog_writes_total{kind="deregister"}')
     with proxy.failing(path, fault), stage.lookups_going_on("kept"):
-        asked = proxy.count(path)
+        asked, subscribed = proxy.count(path), proxy.count(EVENTS)
         proxy.cut(EVENTS)
+        # An update shows in no listing: between two subscriptions nobody would hear of it.
+        wait_for(lambda: proxy.count(EVENTS) > subscribed, "new subscription")
         docker.api.update_container(first, cpu_shares=512)
         wait_for(lambda: proxy.count(path) >= asked + 2, "second try")
         assert stage.agent.metric('registrator_catalog_writes_total{kind="deregister"}') == writes
