@@ -35,6 +35,7 @@ from registrator.model import (
     Entry,
     Node,
     Selection,
+    Snapshot,
     View,
 )
 
@@ -80,7 +81,7 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
     Without a snapshot the answer is SERVFAIL. Raises NotLoaded.
     """
     subject = question.subject
-    if isinstance(subject, names.Outside):
+    if is_outside(question, known.snapshot):
         return REFUSED
     if isinstance(subject, names.Transfer):
         return Answer(Rcode.NOTIMP)
@@ -91,21 +92,32 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
     if isinstance(subject, names.Authority):
         return _authority(ask, soa)
     found = _find(ask)
+    negative = () if question.is_bare else (soa,)  # the zone's record says nothing of a name outside
     if found is None:
-        return Answer(Rcode.NXDOMAIN, authority=(soa,))
-    authority = () if found.answers else (soa,)
+        return Answer(Rcode.NXDOMAIN, authority=negative)
+    authority = () if found.answers else negative
     alike = isinstance(subject, ServiceName | MeshName | QueryName)
     return Answer(Rcode.NOERROR, found.answers, authority, found.additional, alike=alike, near=found.near)
+
+
+def is_outside(question: Question, snapshot: Snapshot | None) -> bool:
+    """Whether a name is none of ours to answer: outside the zone, and no service's bare name."""
+    match question.subject:
+        case names.Outside():
+            return True
+        case ServiceName(service) if question.is_bare and snapshot is not None:
+            return service not in snapshot.names
+    return False
 
 
 def _find(ask: Ask) -> _Found | None:
     """What there is of the type asked under a name; None where the name does not exist."""
     subject = ask.question.subject
     match subject:
-        case AddressName(octets):
-            record = records.address(ask.name, ask.zone.ttls.node, octets)
-            fits = ask.question.qtype in (record.type, Type.ANY)
-            return _Found(answers=(record,)) if fits else _Found(additional=(record,))
+        case AddressName(addresses):
+            found = tuple(records.address(ask.name, ask.zone.ttls.node, octets) for octets in addresses)
+            fitting = tuple(record for record in found if ask.question.qtype in (record.type, Type.ANY))
+            return _Found(fitting) if fitting else _Found(additional=found)
         case ReverseName(ip):
             return _reverse(ask, ip)
         case ServiceName() | MeshName() | QueryName() | NodeName() if ask.is_known(subject.datacenter):
@@ -247,41 +259,49 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     for entry in entries:
         if room < 0:
             break
-        for place in _places(ask, entry)[:1]:
-            target = _target(ask, entry, place)
+        weights = entry.instance.weights
+        weight = weights.passing if entry.status == PASSING else weights.warning
+        for port, ips in _ips_by_port(_places(ask, entry)).items():
+            target = _target(ask, entry, ips)
             if target is None:
                 continue
-            weights = entry.instance.weights
-            weight = weights.passing if entry.status == PASSING else weights.warning
-            if (target, place.port) not in answers:
-                answers[target, place.port] = records.srv(ask.name, ttl, weight, place.port, target)
+            if (target, port) not in answers:
+                answers[target, port] = records.srv(ask.name, ttl, weight, port, target)
                 room -= records.SRV_SIZE + records.wire_length(target)
-            additional.update(dict.fromkeys(_glue(ask, entry, place, target, ttl)))
+            additional.update(dict.fromkeys(_glue(ask, entry, ips, target, ttl)))
             additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
     return _Found(tuple(answers.values()), tuple(additional))
 
 
-def _target(ask: Ask, entry: Entry, place: Address) -> Name | None:
-    """An SRV record's target: a host name as it is, the node's name, or the address in hexadecimal."""
-    octets = records.packed(place.ip)
-    if octets is None:
-        return to_name(place.ip)
-    if _at_node(entry, place):
+def _ips_by_port(places: Iterable[Address]) -> dict[int, list[str]]:
+    """The addresses of one instance that have a port in common: most of the time both families' have."""
+    found: dict[int, list[str]] = {}
+    for place in places:
+        found.setdefault(place.port, []).append(place.ip)
+    return found
+
+
+def _target(ask: Ask, entry: Entry, ips: list[str]) -> Name | None:
+    """An SRV record's target: a host name as it is, the node's name, or the addresses in hexadecimal."""
+    octets = [octets for ip in ips if (octets := records.packed(ip))]
+    if not octets:
+        return to_name(ips[0])
+    if _at_node(entry, ips[0]):
         return _node_name(ask, entry.node)
-    return _in_zone(ask, f"{octets.hex()}.addr.{entry.node.datacenter}")
+    octets.sort(key=len)  # IPv4 first, as names.AddressName has it
+    return _in_zone(ask, f"{b''.join(octets).hex()}.addr.{entry.node.datacenter}")
 
 
-def _glue(ask: Ask, entry: Entry, place: Address, target: Name, ttl: int) -> tuple[Record, ...]:
+def _glue(ask: Ask, entry: Entry, ips: list[str], target: Name, ttl: int) -> tuple[Record, ...]:
     """The addresses of an SRV record's target, as far as the zone knows them."""
-    if records.packed(place.ip) is None:
+    if records.packed(ips[0]) is None:
         return _followed(ask, target, ttl)
-    ips = node_ips(entry.node) if _at_node(entry, place) else (place.ip,)
-    return _addresses(target, ttl, ips, Type.ANY)
+    return _addresses(target, ttl, node_ips(entry.node) if _at_node(entry, ips[0]) else ips, Type.ANY)
 
 
-def _at_node(entry: Entry, place: Address) -> bool:
-    """Whether the place is the node's own address because the service has none, or only its own name."""
-    return place.ip == entry.node.address and records.packed(entry.instance.address) is None
+def _at_node(entry: Entry, ip: str) -> bool:
+    """Whether it is the node's own address because the service has none, or only its own name."""
+    return ip == entry.node.address and records.packed(entry.instance.address) is None
 
 
 # Nodes --------------------------------------------------------------------
@@ -358,7 +378,7 @@ def _followed(ask: Ask, target: Name, ttl: int) -> tuple[Record, ...]:
     """
     if not ask.depth:
         return ()
-    question = names.parse(target, Type.ANY, ask.zone.domains)
+    question = names.parse(target, Type.ANY, ask.zone.domains, bare=ask.zone.bare_names)
     found = _find(replace(ask, question=question, depth=ask.depth - 1))
     kinds = (Type.A, Type.AAAA, Type.CNAME)
     return tuple(r._replace(ttl=ttl) for r in found.answers if r.type in kinds) if found else ()

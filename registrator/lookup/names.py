@@ -4,7 +4,8 @@ The labels left of the zone are read from the right for the first that says a
 kind (service, node, addr, ...): left of it stands the name, right of it the
 datacenter. Comparison ignores case; a label that holds a dot names nothing
 here, so that names joined by dots are never ambiguous. Outside the zone only
-reverse names (in-addr.arpa, ip6.arpa) mean something.
+reverse names (in-addr.arpa, ip6.arpa) mean something and, where the operator
+wants bare names, one label alone: it may be a service's name.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class NodeName:
 
 @dataclass(frozen=True, slots=True)
 class AddressName:
-    """An IP address written in hexadecimal: 4 or 16 octets."""
+    """IP addresses written in hexadecimal, 4 or 16 octets each: one, or the two of a dual-stack instance."""
 
-    octets: bytes
+    addresses: tuple[bytes, ...]
 
 
 Subject = (
@@ -116,18 +117,32 @@ class Question:
     subject: Subject
     domain: Name
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether the name is one label, to be read as a service's if there is one of that name."""
+        return len(self.name) == 1 and isinstance(self.subject, ServiceName)
 
-def parse(name: Name, qtype: int, domains: Sequence[Name]) -> Question:
-    """Understand a name of any octets; `domains` are our zones, lower-cased, at least one. Never raises."""
+
+def parse(name: Name, qtype: int, domains: Sequence[Name], *, bare: bool = False) -> Question:
+    """Understand a name of any octets; `domains` are our zones, lower-cased, at least one. Never raises.
+
+    `bare` lets one label alone be a service's name.
+    """
     domain = max((d for d in domains if _ends(name, d)), key=len, default=None)
     if domain is None:
-        return Question(name, qtype, _outside(lowered(name)), domains[0])
+        subject = _bare(name[0], qtype) if bare and len(name) == 1 else _outside(lowered(name))
+        return Question(name, qtype, subject, domains[0])
     return Question(name, qtype, _inside(name[: len(name) - len(domain)], qtype), domain)
 
 
 def _ends(name: Name, domain: Name) -> bool:
     left = len(name) - len(domain)
     return left >= 0 and lowered(name[left:]) == domain
+
+
+def _bare(label: bytes, qtype: int) -> Subject:
+    """A service, without tag: two labels would be a name of somebody else's domain."""
+    return Outside() if b"." in label or qtype == Type.AXFR else ServiceName(_text(label))
 
 
 def _outside(name: Name) -> Subject:
@@ -151,10 +166,14 @@ def _inside(left: Name, qtype: int) -> Subject:
         return Transfer()
     if qtype in (Type.SOA, Type.NS):
         return Authority()
-    labels = [label.decode("utf-8", "surrogateescape").lower() for label in left]
+    labels = [_text(label) for label in left]
     if any("." in label for label in labels):
         return Nothing()
     return _by_label(labels, qtype)
+
+
+def _text(label: bytes) -> str:
+    return label.decode("utf-8", "surrogateescape").lower()
 
 
 def _by_label(labels: list[str], qtype: int) -> Subject:
@@ -210,8 +229,9 @@ def _service(parts: list[str], datacenter: str | None) -> Subject:
 
 
 def _address(parts: list[str]) -> Subject:
-    """8 or 32 hexadecimal digits in one label."""
+    """One label of 8 or 32 hexadecimal digits, as in Consul; or of 40, an IPv4 address and an IPv6 one."""
     digits = parts[0]
-    if len(parts) != 1 or len(digits) not in (8, 32) or not set(digits) <= set("0123456789abcdef"):
+    if len(parts) != 1 or len(digits) not in (8, 32, 40) or not set(digits) <= set("0123456789abcdef"):
         return Nothing()
-    return AddressName(bytes.fromhex(digits))
+    octets = bytes.fromhex(digits)
+    return AddressName((octets[:4], octets[4:]) if len(octets) == 20 else (octets,))

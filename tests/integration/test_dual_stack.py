@@ -95,7 +95,6 @@ def test_a_container_with_both_families_is_found_by_both(start: Start, docker: D
     assert tagged(agent, name) == {f"{network} ipv4": (four, 80), f"{network} ipv6": (six, 80)}
 
 
-@pytest.mark.xfail(reason="lookup/answers gives an SRV target the glue of its first family alone")
 def test_the_glue_of_srv_has_both_families(start: Start, docker: Docker, network: str) -> None:
     agent = start()
     name = unique("web")

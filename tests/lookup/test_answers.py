@@ -20,6 +20,8 @@ N2 = Node("n2.lan", "192.0.2.2", tagged_addresses={"lan_ipv4": "192.0.2.2", "lan
 N3 = Node("n3", "n3.example.org")
 FRONT, BACK = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 DUAL = (Address("back", BACK, "10.0.9.1", 80), Address("back", BACK, "fd09::1", 80))
+BOTH = "0a000901" + "fd09" + "0" * 27 + "1"  # DUAL as a label of an SRV record's target
+UNEVEN = (Address("", "", "192.0.2.3", 80), Address("", "", "fd09::1", 81))
 PUBLISHED = Address("", "", "192.0.2.2", 32768)
 
 SNAPSHOT = snapshot_of(
@@ -29,6 +31,7 @@ SNAPSHOT = snapshot_of(
     entry("down", 3, status=CRITICAL, node=N1),
     entry("six", address="fd00::6", node=N3),
     entry("dual", address="10.0.9.1", addresses=DUAL, node=N3),
+    entry("uneven", address="192.0.2.3", addresses=UNEVEN, node=N3),
     entry("bare", address="", node=N2),
     entry("bare", 2, address="", port=81, node=N2),
     entry("outer", address="www.example.org", port=443, node=N3),
@@ -83,8 +86,18 @@ FOUND = [
     ("dual.service.consul", "ANY",
      ["dual.service.consul. A 10.0.9.1", "dual.service.consul. AAAA fd09::1"], [],
      "both families: ANY"),
-    ("dual.service.consul", "SRV", ["dual.service.consul. SRV 1 1 80 0a000901.addr.dc1.consul."],
-     ["0a000901.addr.dc1.consul. A 10.0.9.1"], "an instance has one SRV record, not one of each family"),
+    ("dual.service.consul", "SRV", [f"dual.service.consul. SRV 1 1 80 {BOTH}.addr.dc1.consul."],
+     [f"{BOTH}.addr.dc1.consul. A 10.0.9.1", f"{BOTH}.addr.dc1.consul. AAAA fd09::1"],
+     "an instance has one SRV record, whose target has both families"),
+    ("uneven.service.consul", "SRV",
+     ["uneven.service.consul. SRV 1 1 80 c0000203.addr.dc1.consul.",
+      f"uneven.service.consul. SRV 1 1 81 {BOTH[8:]}.addr.dc1.consul."],
+     ["c0000203.addr.dc1.consul. A 192.0.2.3", f"{BOTH[8:]}.addr.dc1.consul. AAAA fd09::1"],
+     "unless the families have different ports"),
+    (f"{BOTH}.addr.consul", "A", [f"{BOTH}.addr.consul. A 10.0.9.1"], [], "that target's own address"),
+    (f"{BOTH}.addr.consul", "AAAA", [f"{BOTH}.addr.consul. AAAA fd09::1"], [], "and the other one"),
+    (f"{BOTH}.addr.consul", "ANY",
+     [f"{BOTH}.addr.consul. A 10.0.9.1", f"{BOTH}.addr.consul. AAAA fd09::1"], [], "and both"),
     ("bare.service.consul", "A", ["bare.service.consul. A 192.0.2.2"], [],
      "a service without an address has its node's, and no duplicate"),
     ("bare.service.consul", "AAAA", ["bare.service.consul. AAAA 2001:db8::2"], [], "the node's other family"),

@@ -65,13 +65,19 @@ def labels(text: str) -> Name:
         ("a.b.node.dc1.consul", Type.TXT, NodeName("a.b", "dc1"), "a node's name may have dots"),
         ("n1.node.x.y.consul", Type.A, Nothing(), "a node has the same localities"),
         ("node.consul", Type.A, Nothing(), "a node without a name"),
-        ("0a000001.addr.consul", Type.A, AddressName(b"\x0a\0\0\x01"), "an IPv4 address"),
-        ("0A000001.addr.dc7.x.y.consul", Type.A, AddressName(b"\x0a\0\0\x01"), "in any place and case"),
+        ("0a000001.addr.consul", Type.A, AddressName((b"\x0a\0\0\x01",)), "an IPv4 address"),
+        ("0A000001.addr.dc7.x.y.consul", Type.A, AddressName((b"\x0a\0\0\x01",)), "in any place and case"),
         (
             "fd00" + "0" * 27 + "5.addr.consul",
             Type.AAAA,
-            AddressName(b"\xfd" + b"\0" * 14 + b"\5"),
+            AddressName((b"\xfd" + b"\0" * 14 + b"\5",)),
             "an IPv6 one",
+        ),
+        (
+            "0a000001fd00" + "0" * 27 + "5.addr.consul",
+            Type.A,
+            AddressName((b"\x0a\0\0\x01", b"\xfd" + b"\0" * 14 + b"\5")),
+            "both addresses of a dual-stack instance, which Consul does not know",
         ),
         ("0a0001.addr.consul", Type.A, Nothing(), "no address has six digits"),
         ("+a000001.addr.consul", Type.A, Nothing(), "no digit is a sign"),
@@ -111,6 +117,37 @@ def labels(text: str) -> Name:
 def test_names(name: str, qtype: Type, meaning: Subject, why: str) -> None:
     """Each form of a name means what Consul takes it for."""
     assert parse(labels(name), qtype, [CONSUL]).subject == meaning, why
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "meaning", "why"),
+    [
+        ("redis", Type.A, ServiceName("redis"), "one label alone"),
+        ("ReDis", Type.SRV, ServiceName("redis"), "in any case and of any type"),
+        ("redis", Type.NS, ServiceName("redis"), "it is no zone, so NS is a type like others"),
+        ("_redis", Type.SRV, ServiceName("_redis"), "an underscore says nothing where no tag can follow"),
+        ("service", Type.A, ServiceName("service"), "the words of the grammar are names like others"),
+        ("redis", Type.AXFR, Outside(), "it is no zone that could be transferred"),
+        ("blue.redis", Type.A, Outside(), "with a tag it would be a name of the domain redis"),
+        ("_redis._tcp", Type.SRV, Outside(), "RFC 2782 names need a domain"),
+        ("consul", Type.A, Nothing(), "our own zone stays itself"),
+        ("", Type.A, Outside(), "and so does the root"),
+    ],
+)
+def test_bare_names(name: str, qtype: Type, meaning: Subject, why: str) -> None:
+    """Where the operator wants it, one label is a service's name, and is marked so; else it is none of ours."""
+    question = parse(labels(name), qtype, [CONSUL], bare=True)
+    assert question.subject == meaning, why
+    assert question.is_bare == isinstance(meaning, ServiceName)
+    assert question.domain == CONSUL
+    assert not parse(labels(name), qtype, [CONSUL]).is_bare
+
+
+@pytest.mark.parametrize("zone", [(), CONSUL])
+def test_a_name_in_the_zone_is_not_bare(zone: Name) -> None:
+    """However short it is, and whatever a dot inside its only label looks like."""
+    assert not parse((b"_redis._tcp", *zone), Type.SRV, [CONSUL], bare=True).is_bare
+    assert not parse((b"redis", b"service", *CONSUL), Type.A, [CONSUL], bare=True).is_bare
 
 
 def test_a_zone_may_have_several_labels() -> None:
