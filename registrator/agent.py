@@ -183,7 +183,7 @@ def _resolver(
     ttls = Ttls(rules.node_ttl, rules.service_ttls)
     return Resolver(
         catalog,
-        Zone.named(*domains, ttls=ttls, only_passing=rules.only_passing),
+        Zone.named(*domains, ttls=ttls, only_passing=rules.only_passing, bare_names=rules.bare_names),
         view_of=reconciler.views.of,
         stats=stats,
         most=rules.udp_answers,

@@ -42,6 +42,7 @@ OPTIONS: tuple[Callable[[Command], Command], ...] = (
         help="Instances in an UDP answer to an asker without EDNS.",
     ),
     option("--near", is_flag=True, help="Put this node's own instances first in DNS answers."),
+    option("--bare-names", is_flag=True, help="Answer a name of one label, as redis, as that service."),
 )
 
 
@@ -61,6 +62,7 @@ def read_dns(options: Mapping[str, Any], read: Callable[[str, Callable[[Any], An
         only_passing=options["only_passing"],
         udp_answers=options["udp_answers"],
         near=options["near"],
+        bare_names=options["bare_names"],
     )
 
 

@@ -67,7 +67,8 @@ class DnsSettings:
 
     `service_ttls` maps a service's name, a prefix ("web*") or "*" to its TTL.
     `udp_answers` is how many instances an UDP answer of 512 octets has at the
-    most. `near`: this node's own come first.
+    most. `near`: this node's own come first. `bare_names`: one label alone is
+    a service's name.
     """
 
     alt_domain: str = ""
@@ -76,6 +77,7 @@ class DnsSettings:
     only_passing: bool = False
     udp_answers: int = 3
     near: bool = False
+    bare_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,14 +40,21 @@ class Ttls:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """What we are the authority for, and how. `domains`: the zone and its other names, lower-cased."""
+    """What we are the authority for, and how.
+
+    `domains`: the zone and its other names, lower-cased. `bare_names`: a name
+    of one label is a service's, where there is one of that name.
+    """
 
     domains: tuple[Name, ...]
     ttls: Ttls = Ttls()
     only_passing: bool = False
+    bare_names: bool = False
 
     @classmethod
-    def named(cls, *domains: str, ttls: Ttls = Ttls(), only_passing: bool = False) -> Zone:
+    def named(
+        cls, *domains: str, ttls: Ttls = Ttls(), only_passing: bool = False, bare_names: bool = False
+    ) -> Zone:
         """A zone from its domains as text, in any case. Raises ValueError for what is none."""
         found = []
         for domain in domains:
@@ -55,7 +62,7 @@ class Zone:
             if name is None:
                 raise ValueError(f"{domain!r} is no DNS zone")
             found.append(name)
-        return cls(tuple(found), ttls, only_passing)
+        return cls(tuple(found), ttls, only_passing, bare_names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
 from registrator.lookup.ask import Known, Terms, Zone
 from registrator.lookup.basis import Reading
-from registrator.lookup.names import Outside, Question, ServiceName, Transfer
+from registrator.lookup.names import Question, ServiceName, Transfer
 from registrator.lookup.records import MAX_MESSAGE, Rcode, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns
 from registrator.lookup.wire import HEADER, Query
@@ -83,7 +83,9 @@ class Maker:
         name, question = lowered(query.name), query.question[:-4].lower() + query.question[-4:]
         query = replace(query, name=name, question=question)
         size = MAX_MESSAGE if transport == TCP else next(s for s in SIZES if s <= query.udp_size)
-        return Job(query, names.parse(name, query.qtype, self._zone.domains), view, transport, size)
+        zone = self._zone
+        parsed = names.parse(name, query.qtype, zone.domains, bare=zone.bare_names)
+        return Job(query, parsed, view, transport, size)
 
     def make(
         self,
@@ -106,7 +108,7 @@ class Maker:
         seed = random.getrandbits(32)
         answer = self._answer(job, Known(reading.snapshot, note), _order(seed, 0, 1))
         rendered = self._rendered(job, answer, seed)
-        if asked or isinstance(job.question.subject, Outside | Transfer):
+        if asked or isinstance(job.question.subject, Transfer) or answers.is_outside(job.question, snapshot):
             return Made(rendered)
         rendered.validate(snapshot, reading.basis(), now + _lifetime(answer))
         return Made(rendered, exists=answer.rcode == Rcode.NOERROR)

@@ -38,7 +38,7 @@ def answer(
 ) -> dns.message.Message:
     """What the front's pure part answers, rendered, as dnspython reads it; instances keep their order."""
     asked = wire.parse(query(name, qtype))
-    question = names.parse(asked.name, asked.qtype, zone.domains)
+    question = names.parse(asked.name, asked.qtype, zone.domains, bare=zone.bare_names)
     known = Known(snapshot, (selections or {}).get)
     made = answers.answer(question, known, view, zone, Terms(NOW, lambda _: None))
     return dns.message.from_wire(wire.render(asked, made, size))

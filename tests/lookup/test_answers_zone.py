@@ -13,6 +13,8 @@ from registrator.model import CRITICAL, WARNING, Node, Selected, Selection
 from tests.lookup.fakes import entry, snapshot_of
 from tests.lookup.messages import NOW, answer, text
 
+BARE = Zone.named("consul", bare_names=True)
+
 N1 = Node("Node-1", "192.0.2.1", tagged_addresses={"lan_ipv4": "192.0.2.1", "lan_ipv6": "2001:db8::1"})
 FAR = Node("far", "198.51.100.1", "dc2")
 
@@ -156,3 +158,55 @@ def test_only_passing() -> None:
     assert text(answer(SNAPSHOT, "web.service.consul", "A", zone=zone).answer) == [
         "web.service.consul. A 10.0.0.1"
     ]
+
+
+# Bare names -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "rcode", "records", "law"),
+    [
+        ("Web", "A", "NOERROR", ["Web. A 10.0.0.1", "Web. A 10.0.0.2"], "the name asked owns the records"),
+        ("web", "SRV", "NOERROR",
+         ["web. SRV 1 1 80 0a000001.addr.dc1.consul.", "web. SRV 1 1 80 0a000002.addr.dc1.consul."],
+         "their targets are in the zone"),
+        ("web", "AAAA", "NOERROR", [], "there is no address of this family"),
+        ("web", "NS", "NOERROR", [], "nor a zone"),
+        ("down", "A", "NXDOMAIN", [], "a service without a healthy instance, as in the zone"),
+        ("alias", "A", "NOERROR",
+         ["alias. CNAME web.", "web. A 10.0.0.1", "web. A 10.0.0.2"],
+         "a CNAME to a bare name is followed"),
+        ("self", "A", "NOERROR", ["self. A 192.0.2.1"], "a service whose address is the name asked"),
+    ],
+)  # fmt: skip
+def test_bare_names(name: str, qtype: str, rcode: str, records: list[str], law: str) -> None:
+    """A service's bare name is answered with authority, but without the zone's SOA: it is not in the zone."""
+    snapshot = snapshot_of(
+        *SNAPSHOT.services["web"].entries,
+        entry("down", status=CRITICAL),
+        entry("alias", address="web"),
+        entry("self", address="self", node=N1),
+    )
+    reply = answer(snapshot, name, qtype, zone=BARE)
+    assert (dns.rcode.to_text(reply.rcode()), text(reply.answer)) == (rcode, records), law
+    assert text(reply.authority) == []
+    assert dns.flags.to_text(reply.flags) == "QR AA RD"
+
+
+@pytest.mark.parametrize("name", ["nobody", "blue.web", "com"])
+def test_a_bare_name_of_no_service_is_outside(name: str) -> None:
+    """It is refused, so that resolvers ask the next server for it: another one may know it."""
+    reply = answer(SNAPSHOT, name, "A", zone=BARE)
+    assert (dns.rcode.to_text(reply.rcode()), dns.flags.to_text(reply.flags)) == ("REFUSED", "QR RD")
+
+
+def test_a_bare_name_before_the_first_snapshot() -> None:
+    """Whether it is a service's is not known yet: SERVFAIL."""
+    assert answer(None, "web", "A", zone=BARE).rcode() == dns.rcode.SERVFAIL
+
+
+def test_a_bare_name_that_is_not_loaded_is_named() -> None:
+    """It is loaded like the name in the zone."""
+    with pytest.raises(NotLoaded):
+        answer(replace(SNAPSHOT, services={}), "web", "A", zone=BARE)
+    assert answer(replace(SNAPSHOT, services={}), "web", "A").rcode() == dns.rcode.REFUSED

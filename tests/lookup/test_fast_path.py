@@ -15,6 +15,7 @@ from typing import Any
 import dns.edns
 import dns.message
 import dns.name
+import dns.rcode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,8 +52,8 @@ class Front:
     def __init__(self, snapshot: Snapshot = SNAPSHOT, **options: Any) -> None:
         self.directory = FakeDirectory(snapshot)
         self.stats = Stats()
-        options = {"view_of": lambda _: OUTSIDE, **options}
-        self.resolver = Resolver(self.directory, Zone.named("consul"), stats=self.stats, **options)
+        options = {"view_of": lambda _: OUTSIDE, "zone": Zone.named("consul"), **options}
+        self.resolver = Resolver(self.directory, stats=self.stats, **options)
         self.now = 0.0
         self.quick = 0
 
@@ -154,6 +155,30 @@ def test_cookies_do_not_fill_the_table() -> None:
         assert len(text(read(front.ask(message.to_wire())).answer)) == 3
     assert front.resolver._replies.exact == {}
     assert len(front.resolver._replies) == 1
+
+
+@pytest.mark.parametrize("qtype", ["A", "SRV"])
+def test_a_bare_name_is_kept_too(qtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records are owned by the name asked, in the asker's case, from the cache as well."""
+    front = Front(zone=Zone.named("consul", bare_names=True))
+    for name in ["three", "Three"] * 6:
+        reply = read(front.ask(query(name, qtype)))
+        assert {str(rrset.name) for rrset in reply.answer} == {f"{name}."}
+        assert sum(len(rrset) for rrset in reply.answer) == 3
+    monkeypatch.setattr("registrator.lookup.wire.parse", None)
+    front.quick = 0
+    front.ask(query("three", qtype))
+    assert front.quick == 1
+
+
+def test_a_bare_name_follows_its_service() -> None:
+    """It is refused until there is such a service, and again when that is gone; a refusal is not kept."""
+    front = Front(snapshot_of(), zone=Zone.named("consul", bare_names=True))
+    for snapshot, rcode in [(snapshot_of(), "REFUSED"), (SNAPSHOT, "NOERROR"), (snapshot_of(), "REFUSED")]:
+        front.directory.publish(snapshot)
+        for _ in range(4):
+            assert dns.rcode.to_text(read(front.ask(query("solo", "A"))).rcode()) == rcode
+    assert front.quick
 
 
 # What a reply stands on --------------------------------------------------------

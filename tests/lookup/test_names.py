@@ -135,7 +135,7 @@ def test_names(name: str, qtype: Type, meaning: Subject, why: str) -> None:
     ],
 )
 def test_bare_names(name: str, qtype: Type, meaning: Subject, why: str) -> None:
-    """Where the operator wants it, one label is a service's name, and is marked so; else it is none of ours."""
+    """Where the operator wants it, one label is a service's name, and is marked so."""
     question = parse(labels(name), qtype, [CONSUL], bare=True)
     assert question.subject == meaning, why
     assert question.is_bare == isinstance(meaning, ServiceName)
