@@ -17,6 +17,7 @@ from registrator.commands import examine
 from registrator.commands.finding import BAD, GOOD, WARNING, Finding
 from registrator.commands.machine import LINK_LOCAL, link_local, machine
 from registrator.commands.options import agent_option, json_option
+from registrator.commands.swarm import swarm
 from registrator.commands.tables import plain, wants_colour
 from registrator.model import Failure
 from registrator.settings import (
@@ -124,6 +125,8 @@ def doctor(
 async def _remote(docker: str, address: ConsulAddress | None) -> list[Finding]:
     """The engine, then Consul, which is compared with it."""
     findings, facts = await examine.engine(docker)
+    if facts is not None:
+        findings += await swarm(docker, facts)
     if address is None:
         return [*findings, Finding(GOOD, "consul", "none asked for: the embedded catalog needs none")]
     return [*findings, *await examine.consul(address, facts)]

@@ -73,7 +73,7 @@ def machine(address: str, daemon: Path = DAEMON, ipvs: Path = IPVS) -> list[Find
         remedy = "mend it: with a broken one dockerd does not start again"
         broken = Finding(BAD, "daemon.json", f"{daemon} cannot be read ({error})", remedy)
         return [broken, _virtual_ips(ipvs)]
-    return [_default_resolver(settings, address), *_live_restore(settings), _virtual_ips(ipvs)]
+    return [_default_resolver(settings, address), _virtual_ips(ipvs)]
 
 
 def _default_resolver(settings: Mapping[str, Any], address: str) -> Finding:
@@ -85,14 +85,6 @@ def _default_resolver(settings: Mapping[str, Any], address: str) -> Finding:
         what = f"daemon.json has {address} behind {servers[0]}, which denies names that only the agent knows"
         return Finding(WARNING, "resolver", what, f"put {address} first")
     return Finding(GOOD, "resolver", f"every new container asks {address} first (daemon.json)")
-
-
-def _live_restore(settings: Mapping[str, Any]) -> list[Finding]:
-    """Live restore keeps an engine from joining a Swarm."""
-    if not settings.get("live-restore"):
-        return []
-    remedy = "take it out of daemon.json before `docker swarm init` or `join`"
-    return [Finding(WARNING, "live-restore", "it is on, and does not go together with Swarm", remedy)]
 
 
 def _virtual_ips(table: Path) -> Finding:

@@ -30,7 +30,6 @@ ROWS = [
     ("the agent behind another", f'{{"dns": ["10.0.0.2", "{LINK_LOCAL}"]}}', "resolver", WARNING, "behind"),
     ("a file that is no JSON", "{", "daemon.json", BAD, "cannot be read"),
     ("a file that is JSON but no object", "[]", "daemon.json", BAD, "cannot be read"),
-    ("live restore", '{"live-restore": true}', "live-restore", WARNING, "Swarm"),
 ]
 
 
@@ -42,10 +41,6 @@ def test_what_daemon_json_says(tmp_path: Path, daemon: str, about: str, level: s
     assert finding.level == level
     assert words in finding.what
     assert bool(finding.remedy) == (level != GOOD)
-
-
-def test_no_word_of_live_restore_where_it_is_off(tmp_path: Path) -> None:
-    assert set(found(tmp_path, '{"live-restore": false}')) == {"resolver", "ipvs"}
 
 
 def test_a_folder_in_place_of_the_file_is_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
