@@ -11,6 +11,10 @@ tools=(
     dig:bind9-dnsutils
     ip:iproute2
     busybox:busybox-static
+    unbound:unbound
+    dnsmasq:dnsmasq-base
+    named:bind9
+    musl-gcc:musl-tools
     jq:jq
     promtool:prometheus
     chromium:chromium
