@@ -40,7 +40,7 @@ async def serve(port: int, data: dict[str, list[str]], changes: float, stats: St
             await catalog.register(instance)
         catalog.settled()
         resolver = Resolver(catalog, Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=stats)
-        server = DnsServer(resolver, [Listen("127.0.0.1", port)])
+        server = DnsServer(resolver, [Listen("127.0.0.1", port)], rate_limit=1000)
         await server.start()
         _start_over(stats)
         tasks = [

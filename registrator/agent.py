@@ -108,7 +108,7 @@ def _catalog(settings: Settings, stats: Stats) -> Catalog:
         return EmbeddedCatalog(stats)
     from registrator.catalog.consul import ConsulCatalog  # noqa: PLC0415 - its imports cost only who uses it
 
-    return ConsulCatalog(settings.consul, stats)
+    return ConsulCatalog(settings.consul, stats, settings.max_stale)
 
 
 async def _identify(engine: DockerEngine, catalog: Catalog, identity: Identity) -> Host:
@@ -134,7 +134,8 @@ async def _open_front(
     if settings.dns_link_local:
         stack.enter_context(LinkLocal(settings.dns_link_local))
         listens.append(Listen(settings.dns_link_local, DNS_PORT))
-    dns = DnsServer(_resolver(settings, catalog, reconciler, identity, stats), listens)
+    resolver = _resolver(settings, catalog, reconciler, identity, stats)
+    dns = DnsServer(resolver, listens, rate_limit=settings.dns_answers.rate_limit)
     await dns.start()
     stack.push_async_callback(dns.close)
     front = HttpFront(

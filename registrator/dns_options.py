@@ -41,6 +41,14 @@ OPTIONS: tuple[Callable[[Command], Command], ...] = (
         show_default=True,
         help="Instances in an UDP answer to an asker without EDNS.",
     ),
+    option(
+        "--rate-limit",
+        type=click.IntRange(0, 1_000_000),
+        metavar="NUMBER",
+        default=1000,
+        show_default=True,
+        help="UDP replies a second to one network (/24, /56) of public addresses; 0 is no limit.",
+    ),
     option("--near", is_flag=True, help="Put this node's own instances first in DNS answers."),
     option("--bare-names", is_flag=True, help="Answer a name of one label, as redis, as that service."),
 )
@@ -63,6 +71,7 @@ def read_dns(options: Mapping[str, Any], read: Callable[[str, Callable[[Any], An
         udp_answers=options["udp_answers"],
         near=options["near"],
         bare_names=options["bare_names"],
+        rate_limit=options["rate_limit"],
     )
 
 

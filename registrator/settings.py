@@ -68,7 +68,8 @@ class DnsSettings:
     `service_ttls` maps a service's name, a prefix ("web*") or "*" to its TTL.
     `udp_answers` is how many instances an UDP answer of 512 octets has at the
     most. `near`: this node's own come first. `bare_names`: one label alone is
-    a service's name.
+    a service's name. `rate_limit`: UDP replies a second to one client network
+    that is not local, 0 for any number.
     """
 
     alt_domain: str = ""
@@ -78,6 +79,7 @@ class DnsSettings:
     udp_answers: int = 3
     near: bool = False
     bare_names: bool = False
+    rate_limit: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Settings:
 
     docker: str = ""  # "": DOCKER_HOST, else the standard socket
     consul: ConsulAddress | None = None
+    max_stale: float = 0.0  # seconds for which lookups are answered without Consul, 0: without end
     dns: tuple[Listen, ...] = (Listen("127.0.0.1", 8053),)
     dns_link_local: str = ""
     http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A rendered reply takes some ten microseconds, one that needs Consul some milliseconds.
+LOOKUP = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0)
 # A timer may be 1 ms late by itself: epoll's own grain.
 STALLS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 
@@ -25,11 +27,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one; a clock that was set back gives 0."""
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count one, or `times` that took as long; a clock that was set back gives 0."""
         seconds = max(0.0, seconds)
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
+        self.counts[bisect_left(self.bounds, seconds)] += times
+        self.total += seconds * times
 
 
 @dataclass(slots=True)
@@ -41,7 +43,10 @@ class Stats:
     rounds: Counter[str] = field(default_factory=Counter)  # full reconciles: ok, failed
     writes: Counter[str] = field(default_factory=Counter)  # register, deregister, report
     write_failures: Counter[str] = field(default_factory=Counter)  # by the same kinds
-    dns_queries: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # type, rcode, udp or tcp
+    # By type, response code, transport (udp or tcp) and source (container or outside).
+    dns_queries: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    dns_renders: int = 0  # replies that were not in the cache
+    dns_limited: Counter[str] = field(default_factory=Counter)  # over the rate limit: slipped, dropped
     http_requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # route, status
     loads: Counter[str] = field(default_factory=Counter)  # services read for a lookup: ok, failed
     long_turns: int = 0  # turns of the event loop with over 1 ms of work
@@ -49,6 +54,7 @@ class Stats:
     logged: Counter[str] = field(default_factory=Counter)  # log lines: warning, error
 
     # How long things took.
+    dns_seconds: Histogram = field(default_factory=lambda: Histogram(LOOKUP))
     http_seconds: Histogram = field(default_factory=Histogram)  # without what waits on purpose
     round_seconds: Histogram = field(default_factory=Histogram)  # full reconciles that succeeded
     event_lag: Histogram = field(default_factory=Histogram)  # the engine's event -> in the catalog
@@ -60,4 +66,6 @@ class Stats:
     containers: int = 0  # running or paused on this node
     instances: int = 0  # registered from this node
     draining: int = 0  # containers told to stop that have not died yet
+    dns_replies: int = 0  # in the cache of rendered replies
+    dns_reply_octets: int = 0  # about what they take of memory
     watched: int = 0  # services that are kept true by a blocking query of their own

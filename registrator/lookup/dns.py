@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Sequence
 
+from registrator.lookup.limit import RateLimit
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.tcp import BACKLOG, TcpServer
 from registrator.lookup.udp import UdpServer
@@ -27,10 +28,12 @@ class DnsServer:
     """DNS on every address given, over UDP and TCP.
 
     An IPv6 address serves IPv6 alone, "::" too. Port 0 takes a free port, the
-    same for both transports.
+    same for both transports. `rate_limit` is how many UDP replies a second
+    one client network outside gets (see `limit`), 0 for any number.
     """
 
-    def __init__(self, resolver: Resolver, listens: Sequence[Listen]) -> None:
+    def __init__(self, resolver: Resolver, listens: Sequence[Listen], *, rate_limit: int = 0) -> None:
+        self._limit = RateLimit(rate_limit)
         self._resolver = resolver
         self._listens = tuple(listens)
         self._servers: list[UdpServer | TcpServer] = []
@@ -58,7 +61,7 @@ class DnsServer:
         self.addresses.clear()
 
     async def _serve(self, udp: socket.socket, tcp: socket.socket) -> None:
-        udp_server, tcp_server = UdpServer(self._resolver, udp), TcpServer(self._resolver, tcp)
+        udp_server, tcp_server = UdpServer(self._resolver, udp, self._limit), TcpServer(self._resolver, tcp)
         self._servers += udp_server, tcp_server
         udp_server.start()
         await tcp_server.start()

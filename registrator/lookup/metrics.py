@@ -64,7 +64,15 @@ class StatsCollector(Collector):
         yield _counter("catalog_writes", "Writes to the catalog.", ["kind"], stats.writes, kinds)
         yield _counter("catalog_write_failures", "Writes that failed.", ["kind"], stats.write_failures, kinds)
         yield _counter(
-            "dns_queries", "DNS queries answered.", ["type", "rcode", "transport"], stats.dns_queries
+            "dns_queries",
+            "DNS queries answered.",
+            ["type", "rcode", "transport", "source"],
+            stats.dns_queries,
+        )
+        yield _counter("dns_renders", "DNS replies that were not in the cache.", [], {(): stats.dns_renders})
+        actions = ("slipped", "dropped")
+        yield _counter(
+            "dns_limited", "DNS queries over the rate limit.", ["action"], stats.dns_limited, actions
         )
         yield _counter("http_requests", "HTTP requests answered.", ["route", "status"], stats.http_requests)
         yield _counter(
@@ -81,6 +89,11 @@ class StatsCollector(Collector):
 
     def _histograms(self) -> Iterator[Metric]:
         stats = self._stats
+        yield _histogram(
+            "dns_seconds",
+            "DNS queries; those answered at once each count with the time of their whole burst.",
+            stats.dns_seconds,
+        )
         yield _histogram(
             "http_request_seconds", "HTTP requests, without blocking queries and streams.", stats.http_seconds
         )
@@ -102,6 +115,10 @@ class StatsCollector(Collector):
             "longest_loop_turn_seconds", "The longest turn of the event loop so far.", stats.longest_turn
         )
         yield _gauge("draining", "Containers told to stop that have not ended yet.", stats.draining)
+        yield _gauge("dns_cached_replies", "Rendered DNS replies that are kept.", stats.dns_replies)
+        yield _gauge(
+            "dns_cached_reply_octets", "About how much memory they take, in octets.", stats.dns_reply_octets
+        )
         yield _gauge("directory_watches", "Services with a blocking query of their own.", stats.watched)
         yield _gauge(
             "snapshot_present", "1 when lookups have a snapshot of the catalog.", snapshot is not None

@@ -21,9 +21,10 @@ from registrator.model import Snapshot
 
 random = Random().random  # noqa: S311 - who comes first is no secret
 
-Counted = tuple[str, str, str]  # type, response code, transport: a key of Stats.dns_queries
+Counted = tuple[str, str, str, str]  # type, response code, transport, source: a key of Stats.dns_queries
 
 OWN_SIZE = 1000  # octets that the objects around a reply's own take, keys in the cache included (measured)
+TC_BIT = 0x02  # in a head's first octet (RFC 1035, 4.1.1)
 MOST_TURNS = 8
 MOST_OCTETS = 4096  # of all turns together, but there are always two where there is a choice
 
@@ -137,6 +138,11 @@ class Turns(Rendered):
     def count(self) -> int:
         """How many turns there are."""
         return len(self._turns)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there were more records than fit, so that a turn shows but some of the instances."""
+        return bool(self._turns[0][0][0] & TC_BIT)
 
     def reply(self, packet: bytes) -> bytes:
         """See `Rendered.reply`."""

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
 from registrator.lookup.ask import MAX_CNAMES, NotLoaded, Zone
-from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, Job, Made, Maker
+from registrator.lookup.limit import Verdict
+from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, Job, Made, Maker, source_of
 from registrator.lookup.records import Rcode
 from registrator.lookup.rendered import Rendered, Turns
 from registrator.lookup.replies import Replies
@@ -82,7 +83,7 @@ class Resolver:
         `source` is the asker's IP address, `transport` "udp" or "tcp". Raises
         NotLoaded where `resolve` has to be awaited, and nothing else.
         """
-        query = self._read(packet, transport)
+        query = self._read(packet, source, transport)
         if not isinstance(query, wire.Query):
             return query
         try:
@@ -98,7 +99,8 @@ class Resolver:
 
         SERVFAIL where something is known to exist but cannot be had.
         """
-        query = self._read(packet, transport)
+        begin = time.perf_counter()
+        query = self._read(packet, source, transport)
         if not isinstance(query, wire.Query):
             return query
         try:
@@ -106,6 +108,17 @@ class Resolver:
             return self._kept(job, packet) or await self._load_and_make(job, packet)
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
             return self._fault(error, packet, source, transport)
+        finally:
+            self._stats.dns_seconds.observe(time.perf_counter() - begin)
+
+    def took(self, seconds: float, queries: int) -> None:
+        """Count how long so many queries took that were answered at once."""
+        self._stats.dns_seconds.observe(seconds, queries)
+
+    def limited(self, verdict: Verdict, packet: bytes) -> bytes | None:
+        """The reply, if any, to a packet that the rate limit does not let have a full one."""
+        self._stats.dns_limited[verdict.value] += 1
+        return wire.slipped(packet) if verdict is Verdict.SLIP else None
 
     def servfail(self, packet: bytes, transport: str) -> bytes:
         """SERVFAIL to a packet for which `respond` raised NotLoaded."""
@@ -114,7 +127,7 @@ class Resolver:
 
     # Reading ------------------------------------------------------------------
 
-    def _read(self, packet: bytes, transport: str) -> wire.Query | bytes | None:
+    def _read(self, packet: bytes, source: str, transport: str) -> wire.Query | bytes | None:
         """The query; or the reply to what is none, None for what gets no reply."""
         verdict = wire.screen(packet)
         if verdict is None:
@@ -124,7 +137,7 @@ class Resolver:
                 return wire.parse(packet)
             except wire.Malformed:
                 verdict = Rcode.FORMERR
-        self._stats.dns_queries["other", verdict.name, transport] += 1
+        self._stats.dns_queries["other", verdict.name, transport, source_of(self._view_of(source))] += 1
         return wire.bare(packet, verdict)
 
     # Replies ------------------------------------------------------------------
@@ -166,8 +179,10 @@ class Resolver:
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""
+        self._stats.dns_renders += 1
         if made.exists is not None:
             self._replies.keep(job.key, made.rendered, exists=made.exists)
+            self._stats.dns_replies, self._stats.dns_reply_octets = len(self._replies), self._replies.octets
         return self._send(made.rendered, packet)
 
     def _send(self, rendered: Rendered, packet: bytes) -> bytes:

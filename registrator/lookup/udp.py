@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from registrator.lookup.ask import NotLoaded
+from registrator.lookup.limit import RateLimit, Verdict
 from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
 
@@ -26,6 +27,8 @@ IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
 IPV6_HOST = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
 ANCILLARY = socket.CMSG_SPACE(IPV6_HOST.size)  # octets of room for either
 IPV4_HOST = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local address, destination
+
+REPLY = Verdict.REPLY
 
 Peer = tuple[Any, ...]  # a socket address: host and port, for IPv6 also flow and scope
 Ancillary = list[tuple[int, int, bytes]]
@@ -39,8 +42,9 @@ class UdpServer:
     choose one by its routes, and the asker would not know it.
     """
 
-    def __init__(self, resolver: Resolver, sock: socket.socket) -> None:
+    def __init__(self, resolver: Resolver, sock: socket.socket, limit: RateLimit) -> None:
         self._resolver = resolver
+        self._limit = limit
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
         self._six = sock.family == socket.AF_INET6
@@ -54,7 +58,7 @@ class UdpServer:
 
     def start(self) -> None:
         """Begin to answer, on the running loop."""
-        asyncio.get_running_loop().add_reader(self._socket, self._read)
+        asyncio.get_running_loop().add_reader(self._socket, self._wake)
 
     async def close(self) -> None:
         """Stop answering and close the socket."""
@@ -64,51 +68,76 @@ class UdpServer:
         await asyncio.gather(*self._waiting, return_exceptions=True)
         self._socket.close()
 
-    def _drain(self) -> None:
-        """Answer what waits, up to a burst. This is the fast path: what it does, it does for each query."""
-        resolver, quick = self._resolver, self._resolver.quick
+    def _wake(self) -> None:
+        """Answer what waits, and count how long that took: each reply was sent within it."""
+        now = time.monotonic()
+        answered = self._read(now)
+        if answered:
+            self._resolver.took(time.monotonic() - now, answered)
+
+    def _drain(self, now: float) -> int:
+        """Answer up to a burst. This is the fast path: what it does, it does for each query."""
+        resolver, quick, judge = self._resolver, self._resolver.quick, self._limit.judge
         receive, send, six = self._socket.recvfrom, self._socket.sendto, self._six
-        snapshot, now = resolver.snapshot, time.monotonic()
+        snapshot, answered = resolver.snapshot, 0
         for _ in range(BURST):
             try:
                 packet, peer = receive(MAX_QUERY)
             except OSError:  # nothing more, or an error that belongs to an earlier reply
-                return
+                break
             source = peer[0].partition("%")[0] if six else peer[0]  # a link-local one names its interface
+            if (verdict := judge(source, now)) is not REPLY:
+                self._hold_back(verdict, packet, peer, [])
+                continue
             reply = quick(packet, source, snapshot, now)
             if reply is None:
-                self._answer(packet, source, peer, [])
+                answered += self._answer(packet, source, peer, [])
                 continue
+            answered += 1
             try:
                 send(reply, peer)
             except OSError:
                 continue  # see `_send`
+        return answered
 
-    def _drain_wildcard(self) -> None:
+    def _drain_wildcard(self, now: float) -> int:
         """The same where each reply must leave from the address that was asked."""
-        resolver = self._resolver
-        snapshot, now = resolver.snapshot, time.monotonic()
+        resolver, answered = self._resolver, 0
+        snapshot = resolver.snapshot
         for _ in range(BURST):
             try:
                 packet, told, _, peer = self._socket.recvmsg(MAX_QUERY, ANCILLARY)
             except OSError:
-                return
+                break
             ancillary = [_source(*item) for item in told]
             source = peer[0].partition("%")[0]
+            if (verdict := self._limit.judge(source, now)) is not REPLY:
+                self._hold_back(verdict, packet, peer, ancillary)
+                continue
             reply = resolver.quick(packet, source, snapshot, now)
             if reply is None:
-                self._answer(packet, source, peer, ancillary)
+                answered += self._answer(packet, source, peer, ancillary)
             else:
+                answered += 1
                 self._send(reply, peer, ancillary)
+        return answered
 
-    def _answer(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
+    def _hold_back(self, verdict: Verdict, packet: bytes, peer: Peer, ancillary: Ancillary) -> None:
+        """Give a query beyond the rate limit what it gets: little or nothing."""
+        reply = self._resolver.limited(verdict, packet)
+        if reply is not None:
+            self._send(reply, peer, ancillary)
+
+    def _answer(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> bool:
+        """Answer a query that was not seen before; False where that has to wait."""
         try:
             reply = self._resolver.respond(packet, source, UDP)
         except NotLoaded:
             self._answer_later(packet, source, peer, ancillary)
-            return
+            return False
         if reply is not None:
             self._send(reply, peer, ancillary)
+        return True
 
     def _answer_later(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
         if len(self._waiting) >= MAX_WAITING:

@@ -152,6 +152,17 @@ def bare(packet: bytes, rcode: Rcode) -> bytes:
     return HEADER.pack(ident, QR | flags & (OPCODE | RD) | rcode, 0, 0, 0, 0)
 
 
+def slipped(packet: bytes) -> bytes | None:
+    """An empty reply with TC and the question, no longer than the query; None where that is no query."""
+    if screen(packet) != Rcode.NOERROR:
+        return None
+    try:
+        query = parse(packet)
+    except Malformed:
+        return None
+    return HEADER.pack(query.id, QR | TC | query.flags & (RD | CD), 1, 0, 0, 0) + query.question
+
+
 def render(query: Query, answer: Answer, size: int, most: int | None = None) -> bytes:
     """The reply in at most `size` octets and, where `most` is given, with at most so many answers.
 

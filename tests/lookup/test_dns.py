@@ -17,7 +17,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from registrator.lookup import udp
+from registrator.lookup import limit, udp, wire
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsBindError, DnsServer
 from registrator.lookup.resolver import Resolver
@@ -37,11 +37,16 @@ SNAPSHOT = snapshot_of(
 
 
 @asynccontextmanager
-async def serving(*listens: Listen, directory: FakeDirectory | None = None) -> AsyncIterator[DnsServer]:
+async def serving(
+    *listens: Listen, directory: FakeDirectory | None = None, stats: Stats | None = None, rate_limit: int = 0
+) -> AsyncIterator[DnsServer]:
     resolver = Resolver(
-        directory or FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
+        directory or FakeDirectory(SNAPSHOT),
+        Zone.named("consul"),
+        view_of=lambda _: OUTSIDE,
+        stats=stats or Stats(),
     )
-    server = DnsServer(resolver, listens or (V4,))
+    server = DnsServer(resolver, listens or (V4,), rate_limit=rate_limit)
     await server.start()
     try:
         yield server
@@ -301,3 +306,64 @@ async def test_other_reasons(number: str, words: str, monkeypatch: pytest.Monkey
     with pytest.raises(DnsBindError, match=words):
         async with serving(Listen("127.0.0.1", 53)):
             pass
+
+
+@pytest.mark.parametrize("listen", [V4, V6, Listen("0.0.0.0", 0), Listen("::", 0)])
+async def test_an_asker_over_the_rate_limit_is_answered_over_tcp(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit every second query gets TC and no records, no reply is longer than its query."""
+    monkeypatch.setattr(limit, "client_of", lambda source: f"{source}/24")
+    monkeypatch.setattr(limit, "WINDOW", 60.0)
+    stats = Stats()
+    async with serving(listen, stats=stats, rate_limit=2) as server:
+        host = "::1" if ":" in listen.host else "127.0.0.1"
+        port = server.addresses[0].port
+        packet = query("web.service.consul", "SRV", 1232)
+        replies = [await ask_raw(host, port, packet, 0.3) for _ in range(6)]
+        assert [reply is not None for reply in replies] == [True, True, True, False, True, False]
+        full, slipped = (dns.message.from_wire(replies[n] or b"") for n in (0, 2))
+        assert len(full.answer[0]) == 2
+        assert not full.flags & dns.flags.TC
+        assert slipped.flags & dns.flags.TC
+        assert (slipped.answer, slipped.question) == ([], full.question)
+        assert len(replies[2] or b"") <= len(packet)
+        truth = dns.message.make_query("web.service.consul", "SRV")
+        reply, over_tcp = await dns.asyncquery.udp_with_fallback(truth, host, port=port, timeout=5)
+        assert over_tcp
+        assert len(reply.answer[0]) == 2
+    assert stats.dns_limited == {"slipped": 3, "dropped": 2}
+
+
+async def test_what_is_no_query_never_slips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the limit there is no reply to a packet that is none, or to a reply: no endless exchange."""
+    for packet in (b"", b"\0" * 12, query("web.service.consul", "A")[:20], b"\0\0\x80\0" + b"\0" * 20):
+        assert wire.slipped(packet) is None
+
+
+async def test_every_query_is_counted_with_its_time() -> None:
+    stats = Stats()
+    async with serving(V4, stats=stats) as server:
+        host, port = server.addresses[0].host, server.addresses[0].port
+        for name in ("web", "web", "none", "many"):
+            await dns.asyncquery.udp(
+                dns.message.make_query(f"{name}.service.consul", "A"), host, port=port, timeout=5
+            )
+        await dns.asyncquery.tcp(
+            dns.message.make_query("web.service.consul", "A"), host, port=port, timeout=5
+        )
+    assert sum(stats.dns_seconds.counts) == 5
+    assert 0 < stats.dns_seconds.total < 5
+
+
+async def ask_raw(host: str, port: int, packet: bytes, timeout: float) -> bytes | None:
+    """The reply's octets, or None where there is none in time."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0)
+        sock.connect((host, port))
+        await loop.sock_sendall(sock, packet)
+        try:
+            return await asyncio.wait_for(loop.sock_recv(sock, 4096), timeout)
+        except TimeoutError:
+            return None

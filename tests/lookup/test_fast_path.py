@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import dns.edns
+import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
@@ -127,7 +128,7 @@ def test_the_same_packet_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) ->
         packet = query("three.service.consul", "SRV")
         assert read(front.ask(packet)).id == read(packet).id
     assert front.quick == 10
-    assert front.stats.dns_queries == {("SRV", "NOERROR", "udp"): 22}
+    assert front.stats.dns_queries == {("SRV", "NOERROR", "udp", "outside"): 22}
 
 
 @pytest.mark.parametrize("qtype", ["A", "SRV"])
@@ -272,12 +273,15 @@ def test_flags_and_edns_are_told_apart() -> None:
     assert front.quick > 0
 
 
-def test_a_reply_ends_with_its_time(clock: Callable[[Front, float], None]) -> None:
+def test_a_reply_ends_with_its_time(
+    clock: Callable[[Front, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After its life it is made anew: the SOA's serial goes on, orders change."""
+    monkeypatch.setattr(maker.random, "uniform", lambda _, most: most)
     front = Front()
-    for now in (0.0, 0.99, 1.0, 9.99, 10.0):
+    for now in (0.0, 0.99, 1.0, 59.9, 60.0):
         clock(front, now)
-        for name, renewed in (("nobody", (1.0, 9.99)), ("three", (10.0,))):
+        for name, renewed in (("nobody", (1.0, 59.9)), ("three", (60.0,))):
             packet = query(f"{name}.service.consul", "A")
             front.ask(packet)
             front.quick = 0
@@ -483,3 +487,33 @@ async def test_a_large_answer_is_made_aside(monkeypatch: pytest.MonkeyPatch) -> 
         assert reply is not None
         assert len(answers(reply)) == 300
     assert made == 1
+
+
+def test_replies_made_together_do_not_end_together(clock: Callable[[Front, float], None]) -> None:
+    """A thousand names rendered in the same second would else stall every lookup when that is over."""
+    names = [f"s{number}" for number in range(200)]
+    front = Front(snapshot_of(*(entry(name, node=NODE) for name in names)))
+    for name in names:
+        front.ask(query(f"{name}.service.consul", "A"))
+        front.ask(query(f"{name}.service.consul", "A"))
+    made = []
+    for second in range(61):
+        clock(front, float(second))
+        before = front.stats.dns_renders
+        for name in names:
+            front.ask(query(f"{name}.service.consul", "A"))
+        made.append(front.stats.dns_renders - before)
+    assert sum(made) == 200
+    assert max(made) < 30
+
+
+def test_all_instances_are_seen_where_few_fit(clock: Callable[[Front, float], None]) -> None:
+    """A reply that shows some of 300 instances is renewed more often: in a minute all come up."""
+    front, seen = Front(), set[str]()
+    for second in range(0, 120, 2):
+        clock(front, float(second))
+        for _ in range(3):
+            reply = read(front.ask(query("many.service.consul", "SRV", 4096)))
+            assert reply.flags & dns.flags.TC
+            seen.update(str(record.target) for rrset in reply.answer for record in rrset)
+    assert len(seen) == 300

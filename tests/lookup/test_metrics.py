@@ -24,7 +24,7 @@ def busy() -> Stats:
     stats.rounds["ok"] = 6
     stats.writes["register"] = 7
     stats.write_failures["register"] = 2
-    stats.dns_queries["AAAA", "NXDOMAIN", "udp"] = 8
+    stats.dns_queries["AAAA", "NXDOMAIN", "udp", "container"] = 8
     stats.http_requests["/lookup/{name}", 200] = 9
     stats.loads["ok"] = 10
     stats.drained = 11
@@ -55,7 +55,7 @@ def test_every_counter_and_gauge_is_shown() -> None:
         ("registrator_catalog_write_failures_total", (("kind", "register"),)): 2,
         (
             "registrator_dns_queries_total",
-            (("rcode", "NXDOMAIN"), ("transport", "udp"), ("type", "AAAA")),
+            (("rcode", "NXDOMAIN"), ("source", "container"), ("transport", "udp"), ("type", "AAAA")),
         ): 8,
         ("registrator_http_requests_total", (("route", "/lookup/{name}"), ("status", "200"))): 9,
         ("registrator_directory_loads_total", (("result", "ok"),)): 10,

@@ -76,7 +76,7 @@ async def test_servfail_when_a_service_cannot_be_loaded() -> None:
     reply = read(await front(directory, stats).resolve(query("web.service.consul", "A"), ASKER, "udp"))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert str(reply.question[0].name) == "web.service.consul."
-    assert stats.dns_queries == {("A", "SERVFAIL", "udp"): 1}
+    assert stats.dns_queries == {("A", "SERVFAIL", "udp", "outside"): 1}
 
 
 async def test_servfail_when_loading_changes_nothing() -> None:
@@ -189,10 +189,10 @@ def test_queries_are_counted_within_bounds() -> None:
     resolver.respond(b"\0" * 12, ASKER, "udp")
     resolver.respond(b"\0" * 11, ASKER, "udp")
     assert stats.dns_queries == {
-        ("A", "NOERROR", "udp"): 1,
-        ("SRV", "NXDOMAIN", "tcp"): 1,
-        ("other", "NOERROR", "udp"): 9,
-        ("other", "FORMERR", "udp"): 1,
+        ("A", "NOERROR", "udp", "outside"): 1,
+        ("SRV", "NXDOMAIN", "tcp", "outside"): 1,
+        ("other", "NOERROR", "udp", "outside"): 9,
+        ("other", "FORMERR", "udp", "outside"): 1,
     }
 
 
