@@ -63,6 +63,13 @@ def cli() -> None:
 )
 @option("--consul-token-file", metavar="FILE", default="", help="A file with the ACL token.")
 @option(
+    "--max-stale",
+    metavar="DURATION",
+    default="0",
+    help="While Consul is away, answer from what is known for so long, and then SERVFAIL (HTTP: 503); "
+    "0 is without end.  [default: 0]",
+)
+@option(
     "--dns",
     metavar="ADDR:PORT",
     multiple=True,
@@ -220,6 +227,7 @@ def read_settings(options: dict[str, Any]) -> Settings:
     return Settings(
         docker=options["docker"],
         consul=read("consul", lambda text: parse_consul(text, os.environ, options["consul_token_file"])),
+        max_stale=read("max_stale", parse_seconds) or 0.0,
         dns=read("dns", parse_listens) or (),
         dns_link_local=read("dns_link_local", parse_ip) or "",
         http=read("http", parse_listens) or (),

@@ -8,6 +8,7 @@ watch       blocking queries, all their rules
 bulletin    what managers tell all agents of Swarm's services, in the key-value store
 facts       Swarm's services <-> the keys that hold them (pure)
 directory   what lookups read: names, nodes and the services asked for
+fetches     requests under way, shared by all who want the same
 selections  what lookups find on request: other datacenters, mesh, queries, addresses
 """
 
@@ -33,15 +34,16 @@ class ConsulCatalog:
     Building it does no I/O; `async with` opens and closes its one connection
     pool. Entering raises SettingError for TLS files that cannot be used, and
     never fails for a Consul that is away. `run` must go on inside it for
-    lookups to see anything.
+    lookups to see anything; they see nothing that is older than `max_stale`
+    seconds, unless that is 0.
     """
 
-    def __init__(self, address: ConsulAddress, stats: Stats) -> None:
+    def __init__(self, address: ConsulAddress, stats: Stats, max_stale: float = 0.0) -> None:
         disturbances = Disturbances()
         self._client = ConsulClient(address)
         self._open = AsyncExitStack()
         registry = ConsulRegistry(self._client, disturbances, stats)
-        self._directory = ConsulDirectory(self._client, Contact(disturbances), stats)
+        self._directory = ConsulDirectory(self._client, Contact(disturbances), stats, max_stale)
         bulletin = ConsulBulletin(self._client)
         # The parts share nothing but the client and the disturbances.
         self.owned = registry.owned
@@ -61,7 +63,7 @@ class ConsulCatalog:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The latest snapshot; None before names and nodes have both been read."""
+        """The latest snapshot; None before names and nodes have both been read, or when it is too old."""
         return self._directory.snapshot
 
     @property

@@ -7,8 +7,10 @@ Consul grants a client address 200 connections and our pool has 100:
 
 - While a slot is free, a name that was loaded gets it and keeps it.
 - When none is, it is served for `FRESH` seconds and then leaves the snapshot,
-  so that the next lookup loads it again. What was loaded is kept aside for
-  the time when Consul is lost.
+  which sends the next lookup to `load`. Up to `STALE` seconds after it was
+  read, that lookup is answered with it at once while it is read anew; later,
+  the lookup waits for the reading, but not longer than `PATIENCE`. What was
+  read is kept aside for that, and for the time when Consul is lost.
 - As long as names are without a slot, each watched one must show that it is
   still asked for: its instances leave the snapshot, which sends the next
   lookup to `load`, and that puts them back at once, without a request. A name
@@ -31,6 +33,7 @@ from typing import Any
 
 from registrator.catalog import CatalogError, Unavailable
 from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.fetches import Fetches, Outcome
 from registrator.catalog.consul.selections import Selections
 from registrator.catalog.consul.waiters import Waiters
 from registrator.catalog.consul.watch import SETTLING, Contact, Watch, follow
@@ -42,7 +45,9 @@ log = logging.getLogger(__name__)
 # 8 connections of the pool's 100 are left for writes, loads and the watches that always run.
 HOT_LIMIT = 90
 KEPT_LIMIT = 1000  # services kept aside for the time when Consul is lost
-FRESH = 1.0  # seconds for which a service without a watch is served
+FRESH = 1.0  # seconds for which a service without a watch is served, and until the next look at such
+STALE = 2.0  # seconds for which it is served at once, while it is read anew
+PATIENCE = 0.5  # seconds for which a lookup waits for news of a service that is known
 VITAL_WAIT = 15.0  # seconds: a Consul that freezes, or whose host is gone, is missed after this at the latest
 HOT_WAIT = 60.0  # seconds: also how long a name keeps a slot for which nobody asks
 
@@ -59,40 +64,52 @@ class Hot:
 
 @dataclass(slots=True)
 class Cold:
-    """A service without a watch, as it was at `loaded_at`; lookups see it while it is `served`."""
+    """A service without a watch, as it was at `true_at` (monotonic); lookups see it while it is `served`."""
 
     service: Service
-    loaded_at: float
+    true_at: float
     served: bool
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was known to be true."""
+        return time.monotonic() - self.true_at
 
 
 class ConsulDirectory:
-    """Implements `catalog.Directory`; `run` must be running for anything to be known."""
+    """Implements `catalog.Directory`; `run` must be running for anything to be known.
 
-    def __init__(self, client: ConsulClient, contact: Contact, stats: Stats | None = None) -> None:
+    What is older than `max_stale` seconds is not known any more; 0: there is no such limit.
+    """
+
+    def __init__(
+        self, client: ConsulClient, contact: Contact, stats: Stats | None = None, max_stale: float = 0.0
+    ) -> None:
         self._client = client
         self._stats = stats or Stats()
         self._contact = contact
+        self._max_stale = max_stale or float("inf")
         self._names = Watch(lambda index: client.names(index, VITAL_WAIT))
         self._nodes = Watch(lambda index: client.nodes(index, VITAL_WAIT))
         self._datacenters: tuple[str, ...] = ()
         self._hot: dict[str, Hot] = {}
-        self._cold: OrderedDict[str, Cold] = OrderedDict()  # the latest loaded last
-        self._loading: dict[str, asyncio.Task[CatalogError | None]] = {}
+        self._cold: OrderedDict[str, Cold] = OrderedDict()  # the latest known last
+        self._crowded_at = float("-inf")  # when a service was last read that got no watch
+        self._loading: Fetches[str] = Fetches(self._spawn)
         # Above every index of an earlier life of this agent, so that nobody waits for what has passed.
         self._index = int(time.time())
         self._snapshot: Snapshot | None = None
         self._waiters = Waiters()
         self._tasks: asyncio.TaskGroup | None = None
         self._later: asyncio.TimerHandle | None = None  # another look at names that were missing
-        selections = Selections(client, contact, lambda: self._snapshot, self._spawn)
+        selections = Selections(client, contact, lambda: self.snapshot, self._spawn, self._max_stale)
         self.selected = selections.selected
         self.select = selections.select
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The latest snapshot, None before names and nodes have both been read."""
-        return self._snapshot
+        """The latest snapshot, None before names and nodes have both been read, or when it is too old."""
+        return self._snapshot if self.age <= self._max_stale else None
 
     @property
     def age(self) -> float:
@@ -127,7 +144,7 @@ class ConsulDirectory:
         deadline = time.monotonic() + timeout
         while True:
             changed = self._waiters.join(service)
-            snapshot = await self.load(service) if service and self._snapshot else self._snapshot
+            snapshot = await self.load(service) if service and self.snapshot else self.snapshot
             left = deadline - time.monotonic()
             if snapshot and (snapshot.index_of(service) > index or left <= 0):
                 return snapshot
@@ -177,45 +194,42 @@ class ConsulDirectory:
     # Instances -----------------------------------------------------------------
 
     async def _load(self, service: str) -> None:
-        """Have the instances of a service without a watch; raises CatalogError."""
-        if not self._contact.there.is_set():
-            self._fall_back(
-                service,
-                Unavailable(
+        """Have the instances of a service without a watch in the snapshot; raises CatalogError."""
+        known = self._cold.get(service)
+        if known and known.age > self._max_stale:
+            known = None
+        try:
+            if not self._contact.there.is_set():
+                raise Unavailable(
                     f"Consul at {self._client.address} has been away for {self.age:.0f} s, "
                     f"and {service} was not asked for before"
-                ),
-            )
-            return
-        task = self._loading.get(service) or self._start_fetch(service)
-        error = await asyncio.shield(task)  # one asker that gives up does not spoil it for the others
-        if error:
-            self._fall_back(service, error)
+                )
+            patience = (0.0 if known.age < STALE else PATIENCE) if known else None
+            await self._loading.join(service, partial(self._fetch, service), patience)
+        except CatalogError:
+            if known is None:
+                raise
+        if known and self._cold.get(service) is known and not known.served:
+            known.served = True
+            self._publish()
 
-    def _start_fetch(self, service: str) -> asyncio.Task[CatalogError | None]:
-        task = self._loading[service] = self._spawn(self._fetch(service))
-        return task
-
-    def _spawn(self, work: Coroutine[Any, Any, CatalogError | None]) -> asyncio.Task[CatalogError | None]:
+    def _spawn(self, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
         """Start a task that ends with `run`."""
         if self._tasks is None:
             work.close()
             raise Unavailable("the agent is being stopped; ask another one")
         return self._tasks.create_task(work)
 
-    async def _fetch(self, service: str) -> CatalogError | None:
-        """Read a service once; the error is returned, for in a task group raising it would end all."""
+    async def _fetch(self, service: str) -> None:
+        """Read a service once; raises CatalogError."""
         try:
             index, entries = await self._client.entries(service, 0, 0)
-        except CatalogError as error:
+        except CatalogError:
             self._stats.loads["failed"] += 1
-            return error
-        finally:
-            del self._loading[service]
+            raise
         self._stats.loads["ok"] += 1
         if service in self._known().names:
             self._keep(service, index, entries)
-        return None
 
     def _keep(self, name: str, index: int, entries: tuple[Entry, ...]) -> None:
         """Serve what was just read: with a watch from now on where a slot is free."""
@@ -228,7 +242,8 @@ class ConsulDirectory:
             hot = self._hot[name] = Hot(service, Watch(partial(self._ask, name), index, entries))
             hot.task = self._tasks.create_task(self._watch(name, hot))
         else:
-            self._cold[name] = Cold(service, time.monotonic(), served=True)
+            self._crowded_at = time.monotonic()
+            self._cold[name] = Cold(service, self._crowded_at, served=True)
             while len(self._cold) > KEPT_LIMIT:
                 self._cold.popitem(last=False)
         self._publish()
@@ -237,14 +252,6 @@ class ConsulDirectory:
         """A new version of a service, under the name with which it was registered."""
         name = entries[0].instance.service if entries else key
         return Service(name, self._next_index(), entries)
-
-    def _fall_back(self, service: str, error: CatalogError) -> None:
-        """Serve what was known of the service when Consul last answered; without that, raise the error."""
-        cold = self._cold.get(service)
-        if cold is None:
-            raise error
-        cold.served = True
-        self._publish()
 
     async def _ask(self, service: str, index: int) -> tuple[int, tuple[Entry, ...]]:
         return await self._client.entries(service, index, HOT_WAIT)
@@ -264,13 +271,12 @@ class ConsulDirectory:
                 self._publish()
         del self._hot[name]
         self._stats.watched = len(self._hot)
-        self._cold[name] = Cold(hot.service, loaded_at=0.0, served=False)
+        self._cold[name] = Cold(hot.service, time.monotonic(), served=False)
 
     def _gives_up(self, hot: Hot) -> bool:
         """Whether others want the slot and nobody asked for this service during one whole wait."""
         now = time.monotonic()
-        wanted = bool(self._cold) and now - next(reversed(self._cold.values())).loaded_at < HOT_WAIT
-        if not wanted:
+        if now - self._crowded_at >= HOT_WAIT:
             return False
         if hot.proving_since:
             return now - hot.proving_since >= HOT_WAIT
@@ -282,16 +288,21 @@ class ConsulDirectory:
         """Take services without a watch out of the snapshot when they are no longer fresh."""
         while True:
             await asyncio.sleep(FRESH)
-            limit = time.monotonic() - FRESH
-            old = [cold for cold in self._cold.values() if cold.served and cold.loaded_at < limit]
-            if old and self._contact.there.is_set():
-                for cold in old:
-                    cold.served = False
+            limit = FRESH if self._contact.there.is_set() else self._max_stale
+            old = [cold for cold in self._cold.values() if cold.served and cold.age > limit]
+            for cold in old:
+                cold.served = False
+            if old:
                 self._publish()
 
     # The snapshot --------------------------------------------------------------
 
     def _known(self) -> Snapshot:
+        if self._snapshot and not self.snapshot:
+            raise Unavailable(
+                f"Consul at {self._client.address} has been away for {self.age:.0f} s, "
+                "and what is known is older than --max-stale allows"
+            )
         if self._snapshot is None:
             raise Unavailable(
                 f"nothing is known yet of Consul at {self._client.address}; it is being read, try again soon"
