@@ -78,6 +78,14 @@ def from_nonsense(address: ConsulAddress, request: str) -> CatalogError:
     )
 
 
+def from_follower(address: ConsulAddress, request: str) -> CatalogError:
+    """The error for an answer of a server that knows no leader: it may be cut off from the others."""
+    return Unavailable(
+        f"Consul at {address} answered {request} without knowing a leader: "
+        "see `consul operator raft list-peers`, and whether its servers reach each other"
+    )
+
+
 def from_emptiness(address: ConsulAddress) -> CatalogError:
     """The error for a catalog without a single node: the agent's own must be there."""
     return Unavailable(
