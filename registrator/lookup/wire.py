@@ -149,7 +149,7 @@ def _check_unusual(packet: bytes, at: int) -> None:
 def bare(packet: bytes, rcode: Rcode) -> bytes:
     """A reply of a header alone, made from the packet's first four octets."""
     ident, flags = struct.unpack_from("!HH", packet)
-    return HEADER.pack(ident, QR | flags & (OPCODE | RD) | rcode, 0, 0, 0, 0)
+    return HEADER.pack(ident, QR | flags & (OPCODE | RD | CD) | rcode, 0, 0, 0, 0)
 
 
 def slipped(packet: bytes) -> bytes | None:

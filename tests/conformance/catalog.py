@@ -31,10 +31,12 @@ NODES: dict[str, JSON] = {
         "NodeMeta": {"long": "x" * 250, "RFC1035-Key": "value", "empty": ""},
     },
     "sick": {"Address": "10.1.0.7"},
+    "closed": {"Address": "10.1.0.8"},
 }
 
 # Not serfHealth: Consul removes nodes that have it and are not in its gossip.
 SICK_NODE = {"CheckID": "disk", "Name": "Disk is full", "Status": "critical"}
+CLOSED_NODE = {"CheckID": "_node_maintenance", "Name": "Node Maintenance Mode", "Status": "critical"}
 
 
 def service(
@@ -87,6 +89,7 @@ PECULIAR: list[JSON] = [
     service("down", status="critical"),
     service("warned", status="warning"),
     service("on-sick-node", node="sick"),
+    service("on-closed-node", node="closed"),
     in_maintenance(service("resting")),
     service("bare", Address=""),
     service("bare", 2, node="n2.lan", Address="", Port=8001),
@@ -178,7 +181,8 @@ def registrations() -> Iterator[JSON]:
 def fill(near: ConsulServer, far: ConsulServer) -> None:
     """Write everything, to two datacenters that are joined already."""
     _register(near, NODES, registrations())
-    _register(near, {}, [{"Node": "sick", "SkipNodeUpdate": True, "Check": SICK_NODE}])
+    for node, check in (("sick", SICK_NODE), ("closed", CLOSED_NODE)):
+        _register(near, {}, [{"Node": node, "SkipNodeUpdate": True, "Check": check}])
     near.put("/v1/config", GATEWAY)
     _register(far, FAR_NODES, FAR)
     for query in QUERIES:

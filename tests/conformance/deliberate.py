@@ -165,6 +165,43 @@ DELIBERATE = [
         "answer additional flags",
         lambda q, ours, theirs: not q.tcp and ours.octets <= (q.size or 512) < theirs.octets,
     ),
+    _row(
+        Question("web.service.consul", "A", opcode="NOTIFY"),
+        "A notification is NOTIMP, as all opcodes but QUERY are; Consul takes it for a question.",
+        "rcode opcode flags question answer authority additional edns dnssec_ok options",
+        lambda q, ours, _: q.opcode == "NOTIFY" and ours.rcode == "NOTIMP" and not _all(ours),
+    ),
+    _row(
+        Question("web.service.consul", "A", flags="RD AD", count=2),
+        "An error has none of the asker's flags but RD and CD: AD would vouch for data (RFC 4035, 3.2.3).",
+        "flags",
+        lambda q, ours, theirs: ours.rcode in ("FORMERR", "NOTIMP")
+        and ours.flags < theirs.flags <= ours.flags | set(q.flags.split()),
+    ),
+    _row(
+        Question("web.service.consul", "A", qclass="CH"),
+        "Only the classes IN and ANY have data (RFC 1035, 3.2.4); Consul answers in its zone for all.",
+        "rcode flags answer authority additional",
+        lambda q, ours, _: q.qclass not in ("IN", "ANY") and ours.rcode == "REFUSED" and not _all(ours),
+    ),
+    _row(
+        Question("web.service.consul", "A", version=1),
+        "An EDNS version to come is BADVERS (RFC 6891, 6.1.3).",
+        "rcode flags answer authority additional",
+        lambda q, ours, _: q.version > 0 and ours.rcode == "BADVERS" and not _all(ours),
+    ),
+    _row(
+        Question("web.service.consul", "A", dnssec_ok=True),
+        "The DO flag comes back as it was sent (RFC 3225, 3).",
+        "dnssec_ok",
+        lambda q, ours, theirs: q.dnssec_ok and ours.dnssec_ok and not theirs.dnssec_ok,
+    ),
+    _row(
+        Question("web.service.consul", "A", subnet="198.51.100.0/24"),
+        "No answer depends on a client subnet, so none is spoken of (RFC 7871, 7.2.1).",
+        "options",
+        lambda q, ours, theirs: bool(q.subnet) and bool(theirs.options) and not ours.options,
+    ),
 ]  # fmt: skip
 
 

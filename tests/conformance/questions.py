@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import dns.reversename
 
 from tests.conformance import catalog
@@ -56,6 +59,20 @@ REVERSED = (
     "2001:db8::4", "2001:db8:1::1", "2001:db8:1::4", "2001:db8::99",
 )  # fmt: skip
 
+# What few askers send, as fields of a Question.
+OPCODES = ("IQUERY", "STATUS", "NOTIFY", "UPDATE", "3", "6", "15")
+CLASSES = ("CH", "HS", "ANY", "NONE", "CLASS77", "RESERVED0")
+FLAGS = ("", "RD CD", "RD AD", "CD", "AA RD", "TC RD", "RA RD")
+VERSIONS = (1, 2, 255)
+COUNTS = (0, 2, 3)
+OFFERS = (0, 100, 511, 513)
+UNKNOWN_TYPES = (
+    "TYPE0", "OPT", "HINFO", "NAPTR", "DNAME", "DS", "RRSIG", "DNSKEY", "SVCB", "TSIG", "MAILB", "URI", "CAA",
+    "TYPE65280", "TYPE65535",
+)  # fmt: skip
+SUBNETS = ("198.51.100.0/24", "2001:db8::/56")
+TOLD_BY_OTHERS = ("version.bind", "hostname.bind", "id.server", "version.server", "authors.bind")
+
 
 def services() -> list[str]:
     """All service names, and one that is none."""
@@ -70,7 +87,7 @@ def nodes() -> list[str]:
 def table(domain: str = "consul") -> dict[str, list[Question]]:
     """Every question once, by its name; names are in `domain` where they are in a zone at all."""
     found: dict[str, list[Question]] = {}
-    for question in dict.fromkeys([*_plain(domain), *_sized(domain)]):
+    for question in dict.fromkeys([*_plain(domain), *_sized(domain), *_unusual(domain)]):
         found.setdefault(question.name, []).append(question)
     return found
 
@@ -111,6 +128,28 @@ def _sized(domain: str) -> list[Question]:
         for size in SIZES
         for tcp in (False, True)
     ]
+
+
+def _unusual(domain: str) -> list[Question]:
+    """What few askers send, about what is there, what is not and what is not ours."""
+    zone = [f"{name}.{domain}" for name in ("WEB.service", "nobody.service", "Node-1.node")]
+    usual = [Question(name, "A") for name in (*zone, domain, "Example.org", _reversed("10.1.0.1"))]
+    changes: list[dict[str, Any]] = [
+        *({"opcode": opcode} for opcode in OPCODES),
+        *({"qclass": qclass} for qclass in CLASSES),
+        *({"flags": flags} for flags in FLAGS),
+        *({"version": version} for version in VERSIONS),
+        *({"count": count} for count in COUNTS),
+        *({"size": size} for size in OFFERS),
+        *({"qtype": qtype} for qtype in UNKNOWN_TYPES),
+        *({"subnet": subnet} for subnet in SUBNETS),
+        {"dnssec_ok": True},
+        {"dnssec_ok": True, "flags": "RD AD CD"},
+    ]
+    odd = [replace(question, **change) for question in usual for change in changes]
+    without = [replace(question, size=None) for question in odd if not (question.version or question.subnet)]
+    told = [Question(name, "TXT", qclass=qclass) for name in TOLD_BY_OTHERS for qclass in ("CH", "IN")]
+    return [*odd, *without, *told, *(replace(question, tcp=True) for question in (*odd, *told))]
 
 
 def _reversed(ip: str) -> str:

@@ -13,7 +13,21 @@ from hypothesis import strategies as st
 from tests.conformance.compare import Question, differences, ours, theirs
 from tests.conformance.conftest import Pair
 from tests.conformance.deliberate import DELIBERATE, Deliberate
-from tests.conformance.questions import ALL_TYPES, SIZES, nodes, services, table
+from tests.conformance.questions import (
+    ALL_TYPES,
+    CLASSES,
+    COUNTS,
+    FLAGS,
+    OFFERS,
+    OPCODES,
+    SIZES,
+    SUBNETS,
+    UNKNOWN_TYPES,
+    VERSIONS,
+    nodes,
+    services,
+    table,
+)
 
 pytestmark = pytest.mark.consul
 beside_consul = pytest.mark.asyncio(loop_scope="module")
@@ -70,12 +84,22 @@ WORDS = st.one_of(
     ),
     st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True),
 )
-QUESTIONS = st.builds(
+NAMES = st.lists(st.one_of(WORDS, KINDS), max_size=6).map(lambda labels: ".".join([*labels, "consul"]))
+QUESTIONS = st.builds(Question, NAMES, st.sampled_from(ALL_TYPES), st.sampled_from(SIZES), st.booleans())
+SMALL_NAMES = st.sampled_from([name for name in TABLE if "many" not in name])
+UNUSUAL = st.builds(
     Question,
-    st.lists(st.one_of(WORDS, KINDS), max_size=6).map(lambda labels: ".".join([*labels, "consul"])),
-    st.sampled_from(ALL_TYPES),
-    st.sampled_from(SIZES),
+    st.one_of(SMALL_NAMES, NAMES),
+    st.sampled_from([*ALL_TYPES, *UNKNOWN_TYPES]),
+    st.sampled_from([*SIZES, *OFFERS]),
     st.booleans(),
+    qclass=st.sampled_from(["IN", *CLASSES]),
+    flags=st.sampled_from(["RD", *FLAGS]),
+    opcode=st.sampled_from([*["QUERY"] * len(OPCODES), *OPCODES]),
+    count=st.sampled_from([*[1] * len(COUNTS), *COUNTS]),
+    version=st.sampled_from([*[0] * len(VERSIONS), *VERSIONS]),
+    dnssec_ok=st.booleans(),
+    subnet=st.sampled_from(["", *SUBNETS]),
 )
 
 
@@ -84,6 +108,14 @@ QUESTIONS = st.builds(
 @given(question=QUESTIONS)
 async def test_whatever_is_asked(question: Question, plain_pair: Pair) -> None:
     """Names made of the right words in any order, and of others."""
+    await compare_all([question], plain_pair)
+
+
+@beside_consul
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=UNUSUAL)
+async def test_however_it_is_asked(question: Question, plain_pair: Pair) -> None:
+    """Opcodes, classes, flags, EDNS and counts that few askers send, in any combination."""
     await compare_all([question], plain_pair)
 
 

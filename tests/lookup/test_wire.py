@@ -140,10 +140,10 @@ def test_another_additional_record_is_not_edns() -> None:
 
 
 def test_bare_replies_have_the_id_and_no_sections() -> None:
-    """A refusal from the header alone carries id, opcode, RD and the code."""
-    reply = dns.message.from_wire(wire.bare(header(0x2900), Rcode.NOTIMP))
+    """A refusal from the header alone carries id, opcode, RD, CD (RFC 4035, 3.2.2) and the code."""
+    reply = dns.message.from_wire(wire.bare(header(0x2F10), Rcode.NOTIMP))
     assert (reply.id, reply.opcode(), reply.rcode()) == (0xABCD, 5, dns.rcode.NOTIMP)
-    assert dns.flags.to_text(reply.flags) == "QR RD"
+    assert dns.flags.to_text(reply.flags) == "QR RD CD"
 
 
 # Rendering ------------------------------------------------------------------
