@@ -11,6 +11,7 @@ import asyncio
 import gc
 import itertools
 import json
+import resource
 import signal
 import sys
 import time
@@ -29,8 +30,11 @@ from registrator.settings import Listen
 from registrator.stats import Stats
 
 
-async def serve(port: int, data: dict[str, list[str]], changes: float, stats: Stats) -> None:
-    """Answer until SIGTERM, while `changes` instances a second get another port."""
+async def serve(port: int, data: dict[str, list[str]], changes: float, stats: Stats) -> int:
+    """Answer until SIGTERM, while `changes` instances a second get another port.
+
+    Returns by how many octets its memory has grown meanwhile.
+    """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with EmbeddedCatalog(stats) as catalog:
@@ -42,23 +46,31 @@ async def serve(port: int, data: dict[str, list[str]], changes: float, stats: St
         resolver = Resolver(catalog, Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=stats)
         server = DnsServer(resolver, [Listen("127.0.0.1", port)], rate_limit=1000)
         await server.start()
-        _start_over(stats)
+        before = _start_over(stats)
         tasks = [
             asyncio.create_task(catalog.run()),
             asyncio.create_task(_change(catalog, instances, changes)),
         ]
         await stop.wait()
+        grown = _memory() - before
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.close()
+        return grown
 
 
-def _start_over(stats: Stats) -> None:
-    """Count from here on, with a garbage collector as the agent's: frozen after the start."""
+def _start_over(stats: Stats) -> int:
+    """Count from here on, with a garbage collector as the agent's; return the memory in use, in octets."""
     gc.collect()
     gc.freeze()
     stats.long_turns, stats.longest_turn = 0, 0.0
+    return _memory()
+
+
+def _memory() -> int:
+    """What the process has in memory now, in octets (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def _change(catalog: EmbeddedCatalog, instances: list[Instance], changes: float) -> None:
@@ -76,14 +88,17 @@ def main() -> None:
     stats = Stats()
     began = time.monotonic()
     with asyncio.Runner(loop_factory=lambda: measured_loop(stats)) as runner:
-        runner.run(serve(port, data, changes, stats))
+        grown = runner.run(serve(port, data, changes, stats))
     print(
         json.dumps(
             {
-                "seconds": time.monotonic() - began,
+                "seconds": round(time.monotonic() - began),
                 "queries": sum(stats.dns_queries.values()),
                 "long_turns": stats.long_turns,
-                "longest_turn_ms": stats.longest_turn * 1000,
+                "longest_turn_ms": round(stats.longest_turn * 1000, 1),
+                "rendered_replies": stats.dns_replies,
+                "octets_each": round(stats.dns_reply_octets / max(1, stats.dns_replies)),
+                "memory_grown_each": round(grown / max(1, stats.dns_replies)),
             }
         )
     )

@@ -64,7 +64,7 @@ class Record(NamedTuple):
     target: Name | None = None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def to_name(text: str) -> Name | None:
     """A host name as labels, or None where it cannot be one (empty or long labels)."""
     labels = tuple(part.encode("utf-8", "surrogateescape") for part in text.removesuffix(".").split("."))
@@ -82,7 +82,7 @@ def lowered(name: Name) -> Name:
     return tuple(label.lower() for label in name)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def packed(host: str) -> bytes | None:
     """An IP address as 4 or 16 octets, or None for what is a host name."""
     try:

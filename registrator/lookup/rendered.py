@@ -26,7 +26,7 @@ Counted = tuple[str, str, str, str]  # type, response code, transport, source: a
 OWN_SIZE = 1000  # octets that the objects around a reply's own take, keys in the cache included (measured)
 TC_BIT = 0x02  # in a head's first octet (RFC 1035, 4.1.1)
 MOST_TURNS = 8
-MOST_OCTETS = 4096  # of all turns together, but there are always two where there is a choice
+MOST_OCTETS = 2560  # of all turns together, but there are always two where there is a choice
 
 
 class Rendered:
