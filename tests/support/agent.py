@@ -41,7 +41,7 @@ class AgentProcess:
         enter: Sequence[str] = (),
     ) -> None:
         self.host = host
-        self._enter = list(enter)
+        self.enter = list(enter)
         self.dns_port, self.http_port = free_ports(2)
         self._options = options
         self._env = env or {}
@@ -64,7 +64,7 @@ class AgentProcess:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRATOR_", "CONSUL_"))}
         with self._path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._enter, *command, *self._options],
+                [*self.enter, *command, *self._options],
                 stdout=log,
                 stderr=log,
                 env={**clean, **self._env},
@@ -80,6 +80,11 @@ class AgentProcess:
         assert self._process
         self._process.send_signal(number)
         return self._process.wait(10)
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process
+        return self._process.wait(timeout)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -1,0 +1,257 @@
+"""Names as containers resolve them: on every kind of network, with every kind of resolver.
+
+The engine is a private one, a Swarm's only node for the overlay's sake, with
+agents on its network at two link-local addresses, one of them with
+--bare-names. The containers have this machine's own programs (glibc's getent,
+Python, dig) and a static one with musl's resolver, which is Alpine's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+
+from tests.support import unavailable
+from tests.support.agent import AgentProcess
+from tests.support.engine import Docker, unique, wait_for
+from tests.support.swarm import OneNodeSwarm
+
+pytestmark = pytest.mark.engine
+
+PLAIN, BARE = "169.254.53.53", "169.254.53.54"  # BARE: with --bare-names
+SEARCH = "service.consul"
+PEER = "peer"  # the service, with one instance on each network
+NETWORKS = ("bridge", "user", "overlay")
+PRINTER = "192.0.2.80"
+
+MUSL_PROGRAM = r"""
+#include <netdb.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+int main(int count, char **words) {
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
+    int code = getaddrinfo(words[1], NULL, &hints, &found);
+    if (code) return puts(gai_strerror(code)), 1;
+    for (char text[64]; found; found = found->ai_next) {
+        getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+        puts(text);
+    }
+}
+"""
+PYTHON_PROGRAM = """
+import socket, sys
+print({found[4][0] for found in socket.getaddrinfo(sys.argv[1], None, socket.AF_INET)})
+"""
+CLIENTS = {
+    "glibc": ["getent", "ahostsv4"],
+    "musl": ["/resolve"],
+    "python": [str(Path(sys.base_prefix, "bin", "python3")), "-c", PYTHON_PROGRAM],
+    "dig": ["dig", "+search", "+ndots=1", "+short", "+tries=1"],
+}
+each_client = pytest.mark.parametrize("client", CLIENTS)
+each_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@dataclass
+class Node:
+    """The engine, with the peer's instances, and containers that ask, each made when it is first needed."""
+
+    docker: Docker
+    networks: dict[str, str]  # their names on the engine
+    peers: dict[str, str]  # the address of the instance on each network
+    programs: list[str]  # what askers have mounted
+
+    def __post_init__(self) -> None:
+        self.asker = cache(self._asker)
+
+    def _asker(
+        self, network: str, *servers: str, search: str | None = None, options: tuple[str, ...] = ()
+    ) -> str:
+        """A container on a network with these DNS settings."""
+        return self.docker.run(
+            network_mode=self.networks[network],
+            binds=self.programs,
+            dns=list(servers),
+            dns_search=[search] if search else [],
+            dns_opt=list(options),
+        )
+
+    def resolve(self, client: str, name: str, asker: str) -> set[str]:
+        """The addresses that one of the clients finds in a container."""
+        told = self.docker.exec(asker, *CLIENTS[client], name)
+        return set(re.findall(r"^\W*(\d+\.\d+\.\d+\.\d+)\b", told, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def musl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that prints what musl's getaddrinfo finds."""
+    if not shutil.which("musl-gcc"):
+        unavailable("musl-gcc is missing; install Debian's musl-tools")
+    folder = tmp_path_factory.mktemp("musl")
+    (folder / "resolve.c").write_text(MUSL_PROGRAM)
+    subprocess.run(["musl-gcc", "-static", "-o", folder / "resolve", folder / "resolve.c"], check=True)
+    return folder / "resolve"
+
+
+@pytest.fixture(scope="module")
+def programs(musl: Path) -> list[str]:
+    """What containers have mounted: the machine's own programs and libraries, and the one with musl's."""
+    folders = {"/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix}
+    here = sorted(path for path in folders if Path(path).exists())
+    return [f"{musl}:/resolve:ro", *(f"{path}:{path}:ro" for path in here)]
+
+
+def on_the_engine(
+    swarm: OneNodeSwarm, folder: Path, address: str, *options: str, before: Sequence[str] = ()
+) -> AgentProcess:
+    """An agent on the engine's network, with this link-local address; not started."""
+    options = ("--docker", swarm.url, "--dns-link-local", address, *options)
+    return AgentProcess(folder, *options, host=swarm.address, enter=[*swarm.enter, *before])
+
+
+def tells(agent: AgentProcess, service: str, address: str) -> bool:
+    return agent.ask(service) == [address]
+
+
+def loopback(swarm: OneNodeSwarm) -> str:
+    """The addresses on the loopback of the engine's network."""
+    shown = [*swarm.enter, "ip", "-o", "address", "show", "dev", "lo"]
+    return subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def node(
+    swarm: OneNodeSwarm, programs: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    docker = Docker(swarm.url)
+    folder = tmp_path_factory.mktemp
+    agents = [
+        on_the_engine(swarm, folder("plain"), PLAIN),
+        on_the_engine(swarm, folder("bare"), BARE, "--bare-names"),
+    ]
+    try:
+        networks = {"bridge": "bridge", "user": docker.network(), "overlay": unique("net")}
+        swarm.overlay(networks["overlay"])
+        for agent in agents:
+            agent.start_ready()
+        peers = {}
+        for network, name in networks.items():
+            labels = {"SERVICE_NAME": f"{PEER}-{network}", "SERVICE_PORT": "80"}
+            peers[network] = docker.address(docker.run(network_mode=name, labels=labels), name)
+            for agent in agents:
+                wait_for(partial(tells, agent, f"{PEER}-{network}", peers[network]), "the peer in DNS")
+        yield Node(docker, networks, peers, programs)
+    finally:
+        docker.cleanup()
+        for agent in agents:
+            agent.close()
+
+
+@pytest.fixture(scope="module")
+def office(swarm: OneNodeSwarm) -> Iterator[str]:
+    """The address of another name server, which knows a printer and nothing else."""
+    if not shutil.which("dnsmasq"):
+        unavailable("dnsmasq is missing; install Debian's dnsmasq-base")
+    own = ["--no-resolv", "--no-hosts", "--user=root", "--pid-file=", "--bind-interfaces"]
+    names = [f"--host-record=printer,printer.office.example,{PRINTER}", "--local=//", "--local=/example/"]
+    where = f"--listen-address={swarm.address}"
+    server = subprocess.Popen([*swarm.enter, "dnsmasq", "--keep-in-foreground", *own, *names, where])
+    try:
+        yield swarm.address
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+@each_network
+@each_client
+def test_the_full_name(node: Node, network: str, client: str) -> None:
+    """By the node's link-local address, from a network of any kind."""
+    asker = node.asker(network, PLAIN)
+    assert node.resolve(client, f"{PEER}-{network}.{SEARCH}", asker) == {node.peers[network]}
+
+
+@each_network
+@each_client
+def test_a_search_domain(node: Node, network: str, client: str) -> None:
+    """One label and `dns_search`; with ndots:1, which musl needs where Docker writes ndots:0 (see below)."""
+    options = ("ndots:1",) if client == "musl" else ()
+    asker = node.asker(network, PLAIN, search=SEARCH, options=options)
+    assert node.resolve(client, f"{PEER}-{network}", asker) == {node.peers[network]}
+
+
+@each_network
+@each_client
+def test_a_bare_name(node: Node, network: str, client: str) -> None:
+    """One label and no search domain, where the agent has --bare-names."""
+    assert node.resolve(client, f"{PEER}-{network}", node.asker(network, BARE)) == {node.peers[network]}
+
+
+@each_client
+def test_a_bare_name_beside_a_search_domain(node: Node, client: str) -> None:
+    """Both at once find the same, whichever a resolver tries first."""
+    asker = node.asker("user", BARE, search=SEARCH)
+    assert node.resolve(client, f"{PEER}-user", asker) == {node.peers["user"]}
+
+
+def test_musl_and_dockers_ndots(node: Node) -> None:
+    """On networks of users Docker writes ndots:0, by which musl searches nothing: bare names are for it."""
+    quick = ("timeout:1", "attempts:1")
+    searching = node.asker("user", PLAIN, search=SEARCH, options=quick)
+    assert "ndots:0" in node.docker.exec(searching, "cat", "/etc/resolv.conf")
+    assert node.resolve("musl", f"{PEER}-user", searching) == set()
+    assert node.resolve("musl", f"{PEER}-user", node.asker("user", BARE, search=SEARCH, options=quick))
+
+
+@pytest.mark.parametrize("network", ["bridge", "user"])
+@pytest.mark.parametrize("client", ["glibc", "musl", "python"])
+def test_what_is_not_ours_is_asked_of_the_next_server(
+    node: Node, office: str, network: str, client: str
+) -> None:
+    """We refuse it, a bare name of no service as well; a resolver then asks, or believes, the next one."""
+    asker = node.asker(network, BARE, office)
+    assert node.resolve(client, "printer", asker) == {PRINTER}
+    assert node.resolve(client, "printer.office.example", asker) == {PRINTER}
+
+
+@pytest.mark.parametrize(("network", "client"), [("bridge", "glibc"), ("user", "glibc"), ("user", "musl")])
+def test_what_is_ours_comes_from_us(node: Node, office: str, network: str, client: str) -> None:
+    """The next server, which would deny it, is not asked; but by musl, where Docker is not between us."""
+    asker = node.asker(network, BARE, office)
+    assert node.resolve(client, f"{PEER}-{network}", asker) == {node.peers[network]}
+
+
+def test_the_address_goes_with_its_agent(swarm: OneNodeSwarm, tmp_path: Path) -> None:
+    """It is on the loopback of the engine's network for as long as the agent runs there."""
+    address = "169.254.53.55"
+    agent = on_the_engine(swarm, tmp_path, address)
+    try:
+        agent.start_ready()
+        assert f" {address}/32 " in loopback(swarm)
+        assert agent.stop() == 0
+        assert address not in loopback(swarm)
+    finally:
+        agent.close()
+
+
+def test_without_the_capability_the_agent_says_what_it_needs(swarm: OneNodeSwarm, tmp_path: Path) -> None:
+    """Exit code 1, and one line."""
+    bereft = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    agent = on_the_engine(swarm, tmp_path, "169.254.53.56", before=bereft)
+    try:
+        agent.start()
+        assert agent.wait() == 1
+        (line,) = agent.log.splitlines()
+        assert "lacks CAP_NET_ADMIN" in line
+        assert "--cap-add NET_ADMIN" in line
+    finally:
+        agent.close()
