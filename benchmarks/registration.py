@@ -1,6 +1,6 @@
 """How fast, and at what cost, the agent keeps a catalog true: see benchmarks/README.md.
 
-    .venv/bin/python benchmarks/registration.py [--catalog embedded|consul] [--only start,cold,idle,slope]
+    .venv/bin/python benchmarks/registration.py [--catalog embedded|consul] [--only start,cold,idle,...]
 
 Needs a Docker engine and a Consul; makes containers labelled registrator.test=1 and removes them.
 """
@@ -18,11 +18,11 @@ import pytest
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import fleet, latency, slope, startup
+from benchmarks import fleet, latency, shares, slope, startup
 from benchmarks.lab import CONSUL, EMBEDDED, Laboratory, laboratory
 from tests.support.engine import unique
 
-PARTS = ("start", "cold", "idle", "slope")
+PARTS = ("start", "cold", "idle", "slope", "profile")
 NOTE = """
 * gliderlabs/registrator 7.4.0, measured earlier on the same kind of machine; it is not run here.
 / floor: the ratio to a loop with no agent around it (read the event, inspect, PUT), run in between."""
@@ -60,6 +60,8 @@ def measure(lab: Laboratory, parts: set[str], catalogs: list[str], rounds: int, 
         startup.report_rest(lab, catalogs, containers)
     if "slope" in parts:
         slope.report(lab, catalogs)
+    if "profile" in parts:
+        shares.report(lab, catalogs, containers)
 
 
 if __name__ == "__main__":
