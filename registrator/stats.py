@@ -48,6 +48,8 @@ class Stats:
     dns_renders: int = 0  # replies that were not in the cache
     dns_limited: Counter[str] = field(default_factory=Counter)  # over the rate limit: slipped, dropped
     http_requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # route, status
+    recursions: Counter[str] = field(default_factory=Counter)  # answered, missing, failed, crowded
+    recursor_hits: int = 0  # questions that recursors need not be asked again
     loads: Counter[str] = field(default_factory=Counter)  # services read for a lookup: ok, failed
     long_turns: int = 0  # turns of the event loop with over 1 ms of work
     drained: int = 0  # containers that were told to stop
@@ -68,4 +70,6 @@ class Stats:
     draining: int = 0  # containers told to stop that have not died yet
     dns_replies: int = 0  # in the cache of rendered replies
     dns_reply_octets: int = 0  # about what they take of memory
+    recursor_cached: int = 0  # replies of recursors that are kept
+    recursor_octets: int = 0  # about what they take of memory
     watched: int = 0  # services that are kept true by a blocking query of their own

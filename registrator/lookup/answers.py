@@ -87,7 +87,7 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
         return Answer(Rcode.NOTIMP)
     if known.snapshot is None:
         return SERVFAIL
-    ask = Ask(question, known.snapshot, known.selected, view, zone, terms)
+    ask = Ask(question, known.snapshot, known.selected, view, zone, terms, elsewhere=known.elsewhere)
     soa = records.soa(question.domain, terms.now)
     if isinstance(subject, names.Authority):
         return _authority(ask, soa)
@@ -372,13 +372,17 @@ def _alias(ask: Ask, host: str, ttl: int) -> tuple[Record, ...]:
 
 
 def _followed(ask: Ask, target: Name, ttl: int) -> tuple[Record, ...]:
-    """The addresses that the zone itself has for a CNAME's or an SRV record's target.
+    """The addresses of a CNAME's or an SRV record's target.
 
-    Of both families, whatever was asked, and with the TTL of what leads to them, as in Consul.
+    Those that the zone itself has are of both families, whatever was asked,
+    and have the TTL of what leads to them, as in Consul. Those from elsewhere
+    may have a shorter one, which holds (Consul sets it aside).
     """
     if not ask.depth:
         return ()
     question = names.parse(target, Type.ANY, ask.zone.domains, bare=ask.zone.bare_names)
+    if is_outside(question, ask.snapshot):
+        return tuple(r._replace(ttl=min(ttl, r.ttl)) for r in ask.elsewhere(target))
     found = _find(replace(ask, question=question, depth=ask.depth - 1))
     kinds = (Type.A, Type.AAAA, Type.CNAME)
     return tuple(r._replace(ttl=ttl) for r in found.answers if r.type in kinds) if found else ()

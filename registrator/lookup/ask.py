@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from registrator.lookup.names import Question
-from registrator.lookup.records import MAX_MESSAGE, Name, to_name
+from registrator.lookup.records import MAX_MESSAGE, Name, Record, to_name
 from registrator.model import Entry, Selected, Selection, Snapshot, View
 
 MAX_CNAMES = 3  # how many names a CNAME inside the zone is followed through, as in Consul
 
 Shuffle = Callable[[list[Entry]], None]
+Elsewhere = Callable[[Name], tuple[Record, ...]]  # addresses, and CNAMEs to them, of a name outside the zone
+
+
+def nothing_elsewhere(_: Name) -> tuple[Record, ...]:
+    """What is known outside the zone where nobody can be asked."""
+    return ()
 
 
 class NotLoaded(Exception):
@@ -67,10 +73,11 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What may be read: the snapshot (None before the first), and what was lately selected."""
+    """What may be read: the snapshot (None before the first), what was lately selected, names elsewhere."""
 
     snapshot: Snapshot | None
     selected: Callable[[Selection], Selected | None]
+    elsewhere: Elsewhere = nothing_elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class Ask:
     zone: Zone
     terms: Terms
     depth: int = MAX_CNAMES
+    elsewhere: Elsewhere = nothing_elsewhere
 
     @property
     def name(self) -> Name:

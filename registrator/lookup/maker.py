@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
-from registrator.lookup.ask import Known, Terms, Zone
+from registrator.lookup.ask import Elsewhere, Known, Terms, Zone, nothing_elsewhere
 from registrator.lookup.basis import Reading
 from registrator.lookup.names import Question, ServiceName, Transfer
-from registrator.lookup.records import MAX_MESSAGE, Rcode, Type, lowered
+from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns
 from registrator.lookup.wire import HEADER, Query
 from registrator.model import Entry, Selected, Selection, Snapshot, View
@@ -41,6 +41,7 @@ class Job:
     view: View
     transport: str
     size: int  # octets that the reply may have
+    recursion: bool = False  # it is offered to the asker
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -96,20 +97,29 @@ class Maker:
         snapshot: Snapshot | None,
         selected: Callable[[Selection], Selected | None],
         now: float,
+        elsewhere: Elsewhere | None = None,
     ) -> Made:
-        """Answer and render; `now` is the clock on which the reply expires. Raises NotLoaded."""
+        """Answer and render; `now` is the clock on which the reply expires. Raises NotLoaded.
+
+        Where `elsewhere` is given and asked, the reply is not for all askers, and so not to be kept.
+        """
         refusal = _refusal(job.query)
         if refusal or snapshot is None:
             return Made(self.fixed(job, refusal or answers.SERVFAIL))
         reading = Reading(snapshot)
-        asked: list[Selection] = []
+        asked: list[Selection | Name] = []
 
         def note(selection: Selection) -> Selected | None:
             asked.append(selection)
             return selected(selection)
 
+        def follow(name: Name) -> tuple[Record, ...]:
+            asked.append(name)
+            return elsewhere(name) if elsewhere else ()
+
         seed = random.getrandbits(32)
-        answer = self._answer(job, Known(reading.snapshot, note), _order(seed, 0, 1))
+        known = Known(reading.snapshot, note, follow if elsewhere else nothing_elsewhere)
+        answer = self._answer(job, known, _order(seed, 0, 1))
         rendered = self._rendered(job, answer, seed)
         if asked or isinstance(job.question.subject, Transfer) or answers.is_outside(job.question, snapshot):
             return Made(rendered)
@@ -126,6 +136,10 @@ class Maker:
     def fixed(self, job: Job, answer: Answer) -> Rendered:
         """A reply of one order that is sent once."""
         return Turns(_end(job), _counted(job, answer)).fill(0, 1, *self._octets(job, answer))
+
+    def passed_on(self, job: Job, rcode: Rcode, head: bytes, tail: bytes) -> Rendered:
+        """A reply that was rendered by another hand: the header behind the id, what follows the question."""
+        return Turns(_end(job), _counted(job, Answer(rcode))).fill(0, 1, head, tail)
 
     def is_large(self, job: Job, snapshot: Snapshot | None) -> bool:
         """Whether to make this reply takes longer than the loop should wait."""

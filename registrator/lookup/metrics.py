@@ -74,6 +74,13 @@ class StatsCollector(Collector):
         yield _counter(
             "dns_limited", "DNS queries over the rate limit.", ["action"], stats.dns_limited, actions
         )
+        outcomes = ("answered", "missing", "failed", "crowded")
+        yield _counter(
+            "recursor_queries", "Questions forwarded to recursors.", ["outcome"], stats.recursions, outcomes
+        )
+        yield _counter(
+            "recursor_cache_hits", "Questions that their cache answered.", [], {(): stats.recursor_hits}
+        )
         yield _counter("http_requests", "HTTP requests answered.", ["route", "status"], stats.http_requests)
         yield _counter(
             "directory_loads", "Services read from Consul for a lookup.", ["result"], stats.loads, results
@@ -118,6 +125,10 @@ class StatsCollector(Collector):
         yield _gauge("dns_cached_replies", "Rendered DNS replies that are kept.", stats.dns_replies)
         yield _gauge(
             "dns_cached_reply_octets", "About how much memory they take, in octets.", stats.dns_reply_octets
+        )
+        yield _gauge("recursor_cached_replies", "Replies of recursors that are kept.", stats.recursor_cached)
+        yield _gauge(
+            "recursor_cached_octets", "About how much memory they take, in octets.", stats.recursor_octets
         )
         yield _gauge("directory_watches", "Services with a blocking query of their own.", stats.watched)
         yield _gauge(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
-from registrator.lookup.ask import MAX_CNAMES, NotLoaded, Zone
+from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
 from registrator.lookup.limit import Verdict
 from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, Job, Made, Maker, source_of
 from registrator.lookup.records import Rcode
@@ -87,7 +87,7 @@ class Resolver:
         if not isinstance(query, wire.Query):
             return query
         try:
-            job = self._maker.job(query, self._view_of(source), transport)
+            job = self._job(query, source, transport)
             return self._kept(job, packet) or self._take(job, packet, self._make(job, {}))
         except NotLoaded:
             raise
@@ -104,7 +104,7 @@ class Resolver:
         if not isinstance(query, wire.Query):
             return query
         try:
-            job = self._maker.job(query, self._view_of(source), transport)
+            job = self._job(query, source, transport)
             return self._kept(job, packet) or await self._load_and_make(job, packet)
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
             return self._fault(error, packet, source, transport)
@@ -120,8 +120,11 @@ class Resolver:
         self._stats.dns_limited[verdict.value] += 1
         return wire.slipped(packet) if verdict is Verdict.SLIP else None
 
-    def servfail(self, packet: bytes, transport: str) -> bytes:
+    def servfail(self, packet: bytes, source: str, transport: str) -> bytes:  # noqa: ARG002 - see subclasses
         """SERVFAIL to a packet for which `respond` raised NotLoaded."""
+        return self._servfail(packet, transport)
+
+    def _servfail(self, packet: bytes, transport: str) -> bytes:
         job = self._maker.job(wire.parse(packet), OUTSIDE, transport)
         return self._send(self._maker.fixed(job, answers.SERVFAIL), packet)
 
@@ -154,13 +157,19 @@ class Resolver:
             self._replies.recognize(packet[2:], job.view.networks, job.key)
         return self._send(rendered, packet)
 
-    def _make(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+    def _job(self, query: wire.Query, source: str, transport: str) -> Job:
+        """Understand a query from this address."""
+        return self._maker.job(query, self._view_of(source), transport)
+
+    def _make(
+        self, job: Job, loaded: Mapping[Selection, Selected], elsewhere: Elsewhere | None = None
+    ) -> Made:
         """Make a reply of what is there now and of what was loaded for it. Raises NotLoaded."""
 
         def selected(selection: Selection) -> Selected | None:
             return loaded.get(selection) or self._directory.selected(selection)
 
-        return self._maker.make(job, self.snapshot, selected, time.monotonic())
+        return self._maker.make(job, self.snapshot, selected, time.monotonic(), elsewhere)
 
     async def _load_and_make(self, job: Job, packet: bytes) -> bytes:
         """Make a reply, loading for it what is missing."""
@@ -175,7 +184,7 @@ class Resolver:
             except NotLoaded as missing:
                 if not await self._load(missing.selection, loaded):
                     break
-        return self.servfail(packet, job.transport)
+        return self._servfail(packet, job.transport)
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""
@@ -214,4 +223,4 @@ class Resolver:
                 packet[:512].hex(),
                 exc_info=error,
             )
-        return self.servfail(packet, transport)
+        return self._servfail(packet, transport)
