@@ -2,8 +2,9 @@
 
 The engine is a private one, a Swarm's only node for the overlay's sake, with
 agents on its network at two link-local addresses, one of them with
---bare-names. The containers have this machine's own programs (glibc's getent,
-Python, dig) and a static one with musl's resolver, which is Alpine's.
+--bare-names; another engine has our address in its daemon.json. The containers
+have this machine's own programs (glibc's getent, Python, dig) and a static one
+with musl's resolver, which is Alpine's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 
 from tests.support import unavailable
 from tests.support.agent import AgentProcess
-from tests.support.engine import Docker, unique, wait_for
+from tests.support.engine import Docker, private_engine_at, unique, wait_for
 from tests.support.swarm import OneNodeSwarm
 
 pytestmark = pytest.mark.engine
@@ -128,32 +130,56 @@ def loopback(swarm: OneNodeSwarm) -> str:
     return subprocess.run(shown, capture_output=True, text=True, check=True).stdout
 
 
+@contextmanager
+def peers(
+    docker: Docker, networks: dict[str, str], agents: Sequence[AgentProcess]
+) -> Iterator[dict[str, str]]:
+    """An instance on each network, which all the agents know; the addresses by network."""
+    try:
+        for agent in agents:
+            agent.start_ready()
+        found = {}
+        for network, name in networks.items():
+            labels = {"SERVICE_NAME": f"{PEER}-{network}", "SERVICE_PORT": "80"}
+            found[network] = docker.address(docker.run(network_mode=name, labels=labels), name)
+            for agent in agents:
+                wait_for(partial(tells, agent, f"{PEER}-{network}", found[network]), "the peer in DNS")
+        yield found
+    finally:
+        docker.cleanup()
+        for agent in agents:
+            agent.close()
+
+
 @pytest.fixture(scope="module")
 def node(
     swarm: OneNodeSwarm, programs: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Node]:
+    """The Swarm's node, with both agents."""
     docker = Docker(swarm.url)
+    networks = {"bridge": "bridge", "user": docker.network(), "overlay": unique("net")}
+    swarm.overlay(networks["overlay"])
     folder = tmp_path_factory.mktemp
     agents = [
         on_the_engine(swarm, folder("plain"), PLAIN),
         on_the_engine(swarm, folder("bare"), BARE, "--bare-names"),
     ]
-    try:
-        networks = {"bridge": "bridge", "user": docker.network(), "overlay": unique("net")}
-        swarm.overlay(networks["overlay"])
-        for agent in agents:
-            agent.start_ready()
-        peers = {}
-        for network, name in networks.items():
-            labels = {"SERVICE_NAME": f"{PEER}-{network}", "SERVICE_PORT": "80"}
-            peers[network] = docker.address(docker.run(network_mode=name, labels=labels), name)
-            for agent in agents:
-                wait_for(partial(tells, agent, f"{PEER}-{network}", peers[network]), "the peer in DNS")
-        yield Node(docker, networks, peers, programs)
-    finally:
-        docker.cleanup()
-        for agent in agents:
-            agent.close()
+    with peers(docker, networks, agents) as found:
+        yield Node(docker, networks, found, programs)
+
+
+@pytest.fixture(scope="module")
+def wide(programs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """An engine whose daemon.json names our address for all containers, with an agent there."""
+    folder = tmp_path_factory.mktemp
+    with private_engine_at(folder("wide"), {"dns": [PLAIN]}) as engine:
+        host = OneNodeSwarm(engine)
+        docker = Docker(host.url)
+        networks = {"bridge": "bridge", "user": docker.network()}
+        agent = on_the_engine(host, folder("agent"), PLAIN)
+        with peers(docker, networks, [agent]) as found:
+            yield Node(docker, networks, found, programs)
+        host.close()
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +281,11 @@ def test_without_the_capability_the_agent_says_what_it_needs(swarm: OneNodeSwarm
         assert "--cap-add NET_ADMIN" in line
     finally:
         agent.close()
+
+
+@pytest.mark.parametrize("network", ["bridge", "user"])
+@each_client
+def test_as_the_dns_of_the_whole_engine(wide: Node, network: str, client: str) -> None:
+    """A container without any DNS settings finds its peers, by the engine's daemon.json."""
+    asker = wide.asker(network)
+    assert wide.resolve(client, f"{PEER}-{network}.{SEARCH}", asker) == {wide.peers[network]}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import secrets
 import shlex
@@ -348,6 +349,11 @@ class PrivateEngine:
         """The same, among its mounts: that is where containers' own networks can be entered."""
         return [*self.enter, "--mount"]
 
+    def configure(self, document: Mapping[str, Any]) -> None:
+        """Write its daemon.json, which it reads when it starts."""
+        write = [*self.enter_mounts, "tee", "/etc/docker/daemon.json"]
+        subprocess.run(write, input=json.dumps(document).encode(), stdout=subprocess.DEVNULL, check=True)
+
     def start(self) -> None:
         """Start dockerd and wait until it answers."""
         enter = f"nsenter --target {self.pid} --net --mount --uts --pid"
@@ -391,10 +397,11 @@ class PrivateEngine:
 
 
 @contextlib.contextmanager
-def private_engine_at(folder: Path) -> Iterator[PrivateEngine]:
-    """A dockerd with its files in `folder`, started, with the tiny image."""
+def private_engine_at(folder: Path, document: Mapping[str, Any] | None = None) -> Iterator[PrivateEngine]:
+    """A dockerd with its files in `folder` and this daemon.json, started, with the tiny image."""
     engine = PrivateEngine(folder)
     try:
+        engine.configure(document or {})
         engine.start()
         make_busybox(engine.url)
         yield engine
