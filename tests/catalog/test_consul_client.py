@@ -13,7 +13,7 @@ from aiohttp import web
 
 from registrator.catalog import CatalogError, Refused, Unavailable
 from registrator.catalog.consul import ConsulCatalog, client
-from registrator.catalog.consul.client import timeout_for
+from registrator.catalog.consul.client import by_any_server, timeout_for
 from registrator.catalog.consul.errors import ScriptsDisabled
 from registrator.model import META_OWNER, Instance
 from registrator.settings import ConsulAddress
@@ -285,6 +285,7 @@ STRANGE = {
     "list": lambda: web.json_response([1, 2]),
     "bytes": lambda: web.Response(body=b"\xff\xfe\x00"),
     "leaderless": lambda: web.Response(status=500, text="No cluster leader"),
+    "follower": lambda: web.json_response({}, headers={"X-Consul-KnownLeader": "false"}),
     "full": lambda: web.Response(status=500, text="failed persisting: no space left on device"),
     "gateway": lambda: web.Response(status=502, text="<html>\n bad\n gateway</html>"),
     "many": lambda: web.Response(status=429),
@@ -302,6 +303,7 @@ STRANGE = {
         ("list", Unavailable, "is not Consul's API"),
         ("bytes", Unavailable, "is not Consul's API"),
         ("leaderless", Unavailable, "500 (No cluster leader): it cannot serve now"),
+        ("follower", Unavailable, "without knowing a leader: see `consul operator raft list-peers`"),
         ("full", Unavailable, "500 (failed persisting: no space left on device): it cannot serve now"),
         ("gateway", Unavailable, "502 (<html> bad gateway</html>): it cannot serve now"),
         ("many", Unavailable, "429 (no explanation): too many requests"),
@@ -329,3 +331,11 @@ def test_a_blocking_query_may_take_longer_than_its_wait() -> None:
     """Consul adds up to a sixteenth of the wait, and the answer travels."""
     assert timeout_for([("index", 7), ("wait", "60s")]) == 60 + 60 / 16 + 2
     assert timeout_for([("dc", "dc1")]) == 10
+
+
+def test_a_blocking_query_that_goes_on_may_be_answered_by_any_server() -> None:
+    """All others ask the leader: what is first read, and what is to notice that there is none."""
+    first, going_on = [("dc", "dc1")], [("index", 7), ("wait", "60s")]
+    assert by_any_server(first) == first
+    assert by_any_server(going_on) == [*going_on, ("stale", "1")]
+    assert by_any_server([*going_on, ("consistent", "1")]) == [*going_on, ("consistent", "1")]
