@@ -100,13 +100,16 @@ def service(
     """A service of well-behaved servers on port 8000 (programs/server.py), made with further options.
 
     With `replicas` it is there and answered for at once; else the test waits for it.
+    One of mode global has its three replicas by itself.
     """
     made = Service(lab, unique("svc"))
+    number = ("--replicas", str(replicas)) if replicas and "global" not in options else ()
     lab.manager.docker(
         *("service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", made.name),
         *("--network", NETWORK, "--endpoint-mode", endpoint, "--env", "VERSION=1"),
+        *("--restart-delay", "500ms"),  # 5 s is the default
         *("--container-label", f"SERVICE_NAME={made.name}", "--container-label", "SERVICE_PORT=8000"),
-        *(("--replicas", str(replicas)) if replicas else ()),
+        *number,
         *options,
         *(TOOLS, "python3", "-c", PROGRAM.read_text(), f"{linger:g}"),
     )

@@ -71,8 +71,7 @@ def test_a_node_that_leaves_the_swarm_is_out_of_lookups_and_may_come_back(
 ) -> None:
     """`swarm leave` kills its tasks, agent and Consul at once; it comes back as another node of the Swarm."""
     first, second, third = lab.nodes
-    with service(lab, *HEALTH_CHECK, "--mode", "global") as made:
-        made.settled(3)
+    with service(lab, *HEALTH_CHECK, "--mode", "global", replicas=3) as made:
         left = time.monotonic()
         third.docker("swarm", "leave")
         seconds_without(third, [first, second], made.name)
@@ -92,52 +91,29 @@ def test_a_killed_node_is_out_of_lookups_as_soon_as_serf_says_so(
     """The plug is pulled: engine, Consul, agent and tasks end at once. Then it boots again.
 
     Its Consul has kept what it knew, and its agent must come to say what died:
-    for that moment the dead may be answered with.
+    for that moment the dead may be answered with. At no other time.
     """
     first, second, third = lab.nodes
     with (
-        service(lab, *HEALTH_CHECK, "--mode", "global") as made,
+        service(lab, *HEALTH_CHECK, "--mode", "global", replicas=3) as made,
         calling([first, second], made.name) as clients,
     ):
-        made.settled(3)
-        third.kill()
         dead = time.time()
+        third.kill()
         gone = seconds_without(third, [first, second], made.name)
         until(lambda: lab.state(third) == "down", "the manager knows")
+        booting = time.time()
         third.start()
-        booted = time.monotonic()
         made.settled(3)
         agree(lab)
-        back = time.monotonic() - booted
-    late = [failure for failure in clients.failures if failure.at > dead + gone]
+        back = time.time()
+    allowed = (dead - 1, dead + gone + 1), (booting - 1, back)  # a turn may have begun a moment before
+    late = [f for f in clients.failures if not any(begin <= f.at <= end for begin, end in allowed)]
     measured(
-        f"node killed: out of lookups after {gone:.1f} s; all agree {back:.1f} s after it booted; {clients}"
+        f"node killed: out of lookups after {gone:.1f} s; all agree {back - booting:.1f} s after it is "
+        f"switched on; {clients}"
     )
     assert not late, clients
-
-
-def test_a_node_that_is_cut_off_goes_on_alone_and_converges_when_it_is_back(
-    lab: Lab, measured: Callable[[str], None]
-) -> None:
-    """The others take it out, it answers with what it knew; then all agree, on what died meanwhile too."""
-    first, second, third = lab.nodes
-    with service(lab, *HEALTH_CHECK, "--mode", "global") as made:
-        made.settled(3)
-        third.partition()
-        try:
-            gone = seconds_without(third, [first, second], made.name)
-            assert answered(third, [made.name])
-            lost = next(c["Id"] for c in third.api.containers() if made.name in c["Names"][0])
-            third.docker("kill", lost)
-        finally:
-            third.heal()
-        healed = time.monotonic()
-        agree(lab, 60)
-        back = time.monotonic() - healed
-        assert lost not in {container for _, _, container in registered(first)}
-    measured(
-        f"node cut off: out of the others' lookups after {gone:.1f} s; all agree {back:.1f} s after it healed"
-    )
 
 
 def test_a_manager_restarted_fails_nobody_on_the_others(lab: Lab, measured: Callable[[str], None]) -> None:
@@ -148,7 +124,10 @@ def test_a_manager_restarted_fails_nobody_on_the_others(lab: Lab, measured: Call
         service(lab, *HEALTH_CHECK, *away, replicas=2) as made,
         calling([second, third], made.name) as clients,
     ):
-        first.restart()
+        first.kill()
+        # No machine is back before the others have missed it.
+        until(lambda: not any(node == first.name for _, node, _ in registered(second)), "its end")
+        first.start()
         booted = time.monotonic()
         until(lambda: lab.state(third) == "ready", "the manager has its Swarm again")
         made.settled(2)

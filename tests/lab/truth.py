@@ -49,11 +49,14 @@ def desired(nodes: Sequence[Node]) -> Running:
 
 
 def registered(node: Node, names: Collection[str] = ()) -> Running:
-    """Every passing instance of ours, by this node's Consul server; or those of some names."""
+    """Every passing instance of ours, by this node's Consul server; or those of some names.
+
+    By what that very server has (`stale`): else it would hand the question to its leader.
+    """
     return frozenset(
         (name, entry["Node"]["Node"], entry["Service"]["Meta"]["registrator-container"])
-        for name in names or get(node, 8500, "/v1/catalog/services")
-        for entry in get(node, 8500, f"/v1/health/service/{name}?passing")
+        for name in names or get(node, 8500, "/v1/catalog/services?stale")
+        for entry in get(node, 8500, f"/v1/health/service/{name}?passing&stale")
         if "registrator-container" in entry["Service"]["Meta"]
     )
 

@@ -6,6 +6,7 @@ Each turn asks the container's own resolver anew, as an app does that opens a
 connection, then sends one request and reads the whole answer. With the port
 "srv" both address and port are taken from SRV. It says "ready" when it has its
 first answer, and counts from then on: a new container's overlay needs a moment.
+With the port "none" it looks up, and connects to nobody.
 On SIGTERM it prints a report, one JSON object, and ends.
 """
 
@@ -56,8 +57,11 @@ class Client:
     def _turn(self) -> None:
         began, where = time.time(), None
         try:
-            where = by_srv(self._name) if self._port == "srv" else by_address(self._name, int(self._port))
-            served = visit(*where)
+            if self._port == "none":
+                served = by_address(self._name, 0)[0]
+            else:
+                where = by_srv(self._name) if self._port == "srv" else by_address(self._name, int(self._port))
+                served = visit(*where)
         except Exception as error:  # noqa: BLE001 - whatever a user of the service would meet
             stage = "connect" if where else "lookup"
             self._failures.append([began, stage, where, f"{type(error).__name__}: {error}"])
