@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CATALOG ?= embedded
+MINUTES ?= 5
 export PYTHON
 
 VENV := .venv/bin
@@ -9,7 +10,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration venv engine consul screenshot tools clean
+.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration fuzz venv engine consul screenshot tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -43,6 +44,9 @@ unit: venv # the tests that need neither an engine nor a Consul
 
 integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's and the lab's
 	$(VENV)/pytest -m "(engine or consul) and not demo and not lab"
+
+fuzz: venv # damaged DNS packets for MINUTES=5
+	$(VENV)/python -m tests.fuzz_dns --minutes $(MINUTES)
 
 venv: # the virtual environment .venv
 	@scripts/venv.sh

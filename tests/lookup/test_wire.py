@@ -12,17 +12,10 @@ import dns.message
 import dns.name
 import dns.rcode
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from registrator.lookup import records, wire
 from registrator.lookup.answers import Answer
-from registrator.lookup.ask import Zone
 from registrator.lookup.records import Rcode, Record
-from registrator.lookup.resolver import Resolver
-from registrator.model import OUTSIDE, Node
-from registrator.stats import Stats
-from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
 from tests.lookup.messages import query, text
 
 EXAMPLES = 12_000 if os.environ.get("CI") else 1_000  # for each of two properties
@@ -243,67 +236,3 @@ def test_long_host_names_and_texts_read_back() -> None:
     full = Answer(Rcode.NOERROR, (records.txt(NAME, 0, "x" * 600),))
     reply = dns.message.from_wire(wire.render(wire.parse(QUESTION), full, 4096))
     assert b"".join(reply.answer[0][0].strings) == b"x" * 600
-
-
-# Anything -------------------------------------------------------------------
-
-SNAPSHOT = snapshot_of(
-    *(entry("web", n, tags=("blue",)) for n in range(1, 60)),
-    entry("bare", address="", node=Node("ünï", "192.0.2.9", meta={"k": "v" * 400})),
-    entry("alias", address="web.service.consul"),
-)
-SOUND = [
-    query(name, qtype, size)
-    for name in (
-        "web.service.consul",
-        "_web._blue.service.consul",
-        "alias.service.dc1.consul",
-        "consul",
-        "n1.node.consul",
-    )
-    for qtype in ("A", "SRV", "ANY", "TXT", "SOA")
-    for size in (None, 1232)
-]
-fuzz = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """A sound query with some octets changed, and perhaps cut, or followed by others."""
-    packet = bytearray(draw(st.sampled_from(SOUND)))
-    for _ in range(draw(st.integers(1, 6))):
-        packet[draw(st.integers(0, len(packet) - 1))] = draw(st.integers(0, 255))
-    return bytes(packet[: draw(st.integers(0, len(packet)))] if draw(st.booleans()) else packet) + draw(
-        st.binary(max_size=20)
-    )
-
-
-def check_reply(packet: bytes) -> None:
-    """No exception, no fault logged, and a reply that dnspython can read: the asker's id, within its size."""
-    resolver = Resolver(
-        FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
-    )
-    reply = resolver.respond(packet, "192.0.2.7", "udp")
-    assert resolver._failures == 0
-    if reply is None:
-        assert len(packet) < 12 or packet[2] & 0x80
-        return
-    assert dns.message.from_wire(reply, one_rr_per_rrset=True).id == int.from_bytes(packet[:2], "big")
-    assert len(reply) <= 4096
-
-
-@fuzz
-@given(st.binary(max_size=600))
-@example(b"\0" * 12)
-def test_any_octets_are_answered_or_dropped(packet: bytes) -> None:
-    """Random octets never make the front fail."""
-    check_reply(packet)
-
-
-@fuzz
-@given(mutated())
-def test_damaged_queries_are_answered_or_dropped(packet: bytes) -> None:
-    """Nor do queries that are nearly right."""
-    check_reply(packet)
