@@ -27,15 +27,23 @@ SNAPSHOT = snapshot_of(
 WEB = query("web.service.consul", "A")
 
 
-@pytest.fixture
-async def address() -> AsyncIterator[Listen]:
+@asynccontextmanager
+async def serving(listen: Listen) -> AsyncIterator[Listen]:
     resolver = Resolver(
         FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
     )
-    server = DnsServer(resolver, [Listen("0.0.0.0", 0)])
+    server = DnsServer(resolver, [listen])
     await server.start()
-    yield Listen("127.0.0.1", server.addresses[0].port)
-    await server.close()
+    try:
+        yield server.addresses[0]
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[Listen]:
+    async with serving(Listen("0.0.0.0", 0)) as wildcard:
+        yield Listen("127.0.0.1", wildcard.port)
 
 
 class Client:
@@ -162,6 +170,29 @@ async def test_the_last_query_before_the_end_is_answered(address: Listen) -> Non
         assert await client.is_closed()
 
 
+@pytest.mark.parametrize("announced", [len(WEB) + 1, 65535])
+async def test_an_end_within_a_message_ends_the_connection(address: Listen, announced: int) -> None:
+    """A length that promises more than comes is not waited for once the client has said that it ends."""
+    async with connected(address) as client:
+        client.writer.write(announced.to_bytes(2, "big") + WEB)
+        client.writer.write_eof()
+        started = time.monotonic()
+        assert await client.is_closed()
+        assert time.monotonic() - started < tcp.IDLE / 2
+
+
+@pytest.mark.parametrize("announced", [len(WEB) - 1, len(WEB) - 5, 12])
+async def test_a_length_that_is_too_small_spoils_its_own_connection(address: Listen, announced: int) -> None:
+    """What was cut is FORMERR, what is left over is no message; others do not notice."""
+    async with connected(address) as client, connected(address) as other:
+        client.writer.write(announced.to_bytes(2, "big") + WEB)
+        client.writer.write_eof()
+        reply = await client.receive()
+        assert (reply.id, reply.rcode()) == (int.from_bytes(WEB[:2], "big"), 1)
+        assert await client.is_closed()
+        assert await other.ask()
+
+
 async def crowd(stack: AsyncExitStack, address: Listen, sources: list[str]) -> list[Client]:
     """A connection from each source, in this order, each having asked once."""
     clients = []
@@ -194,6 +225,20 @@ async def test_the_one_idle_longest_makes_room(
         assert await second.is_closed()
         for client in (first, third, newcomer):
             assert await client.ask()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_half_sent_messages_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Connections that trickle, as many as there may be, make room for one that asks, in both families."""
+    monkeypatch.setattr(tcp, "MAX_PER_CLIENT", 3)
+    async with serving(Listen(host, 0)) as address, AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(connected(address, host)) for _ in range(3)]
+        for client in slow:
+            await client.ask()
+            client.writer.write(b"\xff\xff\0")
+        (newcomer,) = await crowd(stack, address, [host])
+        assert await slow[0].is_closed()
+        assert await newcomer.ask()
 
 
 async def test_one_clients_crowd_does_not_drive_out_others(

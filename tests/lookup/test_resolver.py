@@ -134,7 +134,10 @@ async def test_a_fault_while_loading_is_told_and_answered(caplog: pytest.LogCapt
     [
         (query("web.service.consul", "A", size=1232, version=1), ("BADVERS", "QR RD", 0)),
         (dns.message.make_query("web.service.consul", "A", "CH").to_wire(), ("REFUSED", "QR RD", -1)),
-        (dns.message.make_query("version.bind", "TXT", "CH").to_wire(), ("REFUSED", "QR RD", -1)),
+        *(
+            (dns.message.make_query(name, "TXT", "CH").to_wire(), ("REFUSED", "QR RD", -1))
+            for name in ("version.bind", "hostname.bind", "id.server", "version.server", "authors.bind")
+        ),
         (dns.message.make_query("web.service.consul", "A", "ANY").to_wire(), ("NOERROR", "QR AA TC RD", -1)),
     ],
 )
@@ -142,6 +145,32 @@ def test_versions_and_classes(packet: bytes, reply: tuple[str, str, int]) -> Non
     """An EDNS version to come is BADVERS; classes other than IN and ANY are refused."""
     message = read(front(FakeDirectory(SNAPSHOT)).respond(packet, ASKER, "udp"))
     assert (dns.rcode.to_text(message.rcode()), dns.flags.to_text(message.flags), message.edns) == reply
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("name", "qtype", "version", "rcode"),
+    [
+        ("wEb.SeRvIcE.cOnSuL", "A", 0, "NOERROR"),
+        ("AlIaS.service.Consul", "SRV", 0, "NOERROR"),
+        ("wEb.SeRvIcE.cOnSuL", "MX", 0, "NOERROR"),
+        ("NoBoDy.service.Consul", "A", 0, "NXDOMAIN"),
+        ("ExAmPlE.Org", "A", 0, "REFUSED"),
+        ("CONSUL", "AXFR", 0, "NOTIMP"),
+        ("COLD.sERVICE.Consul", "A", 0, "SERVFAIL"),
+        ("wEb.SeRvIcE.cOnSuL", "A", 1, "BADVERS"),
+    ],
+)
+async def test_the_askers_case_comes_back_with_every_code(
+    name: str, qtype: str, version: int, rcode: str, transport: str
+) -> None:
+    """0x20 holds for errors, too, and for replies that were made for another spelling."""
+    resolver = front(FakeDirectory(replace(SNAPSHOT, names={**SNAPSHOT.names, "cold": ()})))
+    for spelling in (name.lower(), name, name.swapcase()):
+        packet = query(spelling, qtype, 1232, version)
+        reply = await resolver.resolve(packet, ASKER, transport)
+        assert dns.rcode.to_text(read(reply).rcode()) == rcode
+        assert str(read(reply).question[0].name) == f"{spelling}."
 
 
 @pytest.mark.parametrize(
