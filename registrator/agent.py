@@ -30,10 +30,8 @@ from registrator.journal import Journal
 from registrator.lag import sample_lag
 from registrator.logs import count_lines
 from registrator.lookup.ask import Ttls, Zone
-from registrator.lookup.dns import DnsServer
+from registrator.lookup.fronts import DNS_PORT, Fronts
 from registrator.lookup.http import HttpFront
-from registrator.lookup.http_server import HttpServer
-from registrator.lookup.linklocal import LinkLocal
 from registrator.lookup.resolver import Resolver
 from registrator.loop import measured_loop
 from registrator.model import Engine, Failure
@@ -42,7 +40,6 @@ from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
-DNS_PORT = 53
 WITHDRAWAL = 1.5  # seconds that a farewell may take
 START = 5.0  # seconds without garbage collection
 
@@ -85,11 +82,14 @@ async def run(settings: Settings, stats: Stats) -> None:
             settings.resync,
             journal,
         )
-        await _open_front(stack, settings, catalog, reconciler, identity, stats, journal)
+        fronts = _fronts(settings, catalog, reconciler, identity, stats, journal)
+        stack.push_async_callback(fronts.close)
+        await fronts.start()
         log.info("registrator %s: %s", __version__, _what(settings))
         work = catalog.run(), reconciler.run(), swarm.run(reconciler.look_at), sample_lag(stats.loop_lag)
-        await _until(_told_to_stop(stop, settings.linger), *work)
-        if settings.deregister_on_exit:
+        serving = fronts.run(lambda: stats.ready and catalog.snapshot is not None)
+        succeeded = await _until(_leave(fronts, stop, settings.linger), *work, serving)
+        if settings.deregister_on_exit and not succeeded:
             await _withdraw(reconciler)
     log.info("stopped")
 
@@ -120,24 +120,15 @@ async def _identify(engine: DockerEngine, catalog: Catalog, identity: Identity) 
     return known
 
 
-async def _open_front(
-    stack: AsyncExitStack,
+def _fronts(
     settings: Settings,
     catalog: Catalog,
     reconciler: Reconciler,
     identity: Identity,
     stats: Stats,
     journal: Journal,
-) -> None:
-    """Bind what was asked for; what is opened is closed by the stack."""
-    listens = list(settings.dns)
-    if settings.dns_link_local:
-        stack.enter_context(LinkLocal(settings.dns_link_local))
-        listens.append(Listen(settings.dns_link_local, DNS_PORT))
-    resolver = _resolver(settings, catalog, reconciler, identity, stats)
-    dns = DnsServer(resolver, listens, rate_limit=settings.dns_answers.rate_limit)
-    await dns.start()
-    stack.push_async_callback(dns.close)
+) -> Fronts:
+    """What answers from the catalog; nothing of it is open yet."""
     front = HttpFront(
         catalog,
         stats=stats,
@@ -147,9 +138,15 @@ async def _open_front(
         journal=journal,
         local=lambda: _local_node(catalog),
     )
-    http = HttpServer(front, settings.http)
-    await http.start()
-    stack.push_async_callback(http.close)
+    return Fronts(
+        _resolver(settings, catalog, reconciler, identity, stats),
+        front,
+        dns=settings.dns,
+        link_local=settings.dns_link_local,
+        http=settings.http,
+        rate_limit=settings.dns_answers.rate_limit,
+        share=settings.reuse_port,
+    )
 
 
 async def _local_node(catalog: Catalog) -> str:
@@ -159,6 +156,12 @@ async def _local_node(catalog: Catalog) -> str:
     from registrator.catalog.consul import ConsulCatalog  # noqa: PLC0415 - see `_catalog`
 
     return (await catalog.node()).name if isinstance(catalog, ConsulCatalog) else ""
+
+
+async def _leave(fronts: Fronts, stop: asyncio.Event, linger: float) -> bool:
+    """Return, when told to stop, as soon as that may be; tell whether another agent goes on here."""
+    await _told_to_stop(stop, linger)
+    return await fronts.retire()
 
 
 async def _told_to_stop(stop: asyncio.Event, linger: float) -> None:
@@ -192,8 +195,8 @@ def _resolver(
     )
 
 
-async def _until(end: Coroutine[None, None, None], *parts: Coroutine[None, None, None]) -> None:
-    """Keep the parts going until `end` returns; an end that nobody asked for is an error."""
+async def _until(end: Coroutine[None, None, bool], *parts: Coroutine[None, None, None]) -> bool:
+    """Keep the parts going until `end` returns, what it returns; an end nobody asked for is an error."""
     stopping = asyncio.create_task(end)
     work = [asyncio.create_task(part) for part in parts]
     try:
@@ -205,6 +208,7 @@ async def _until(end: Coroutine[None, None, None], *parts: Coroutine[None, None,
     for result in results:
         if isinstance(result, Exception):
             raise result
+    return stopping.done() and not stopping.cancelled() and stopping.result()
 
 
 async def _withdraw(reconciler: Reconciler) -> None:

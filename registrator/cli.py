@@ -93,6 +93,12 @@ def cli() -> None:
     help="Answer HTTP here; repeatable; off.",
 )
 @option(
+    "--reuse-port",
+    is_flag=True,
+    help="Share all these ports with another agent of the same user, so that a new one takes over from the "
+    "old one without a lookup lost.",
+)
+@option(
     "--domain", metavar="NAME", default="consul", show_default=True, help="The DNS zone that is answered."
 )
 @dns_options
@@ -231,6 +237,7 @@ def read_settings(options: dict[str, Any]) -> Settings:
         dns=read("dns", parse_listens) or (),
         dns_link_local=read("dns_link_local", parse_ip) or "",
         http=read("http", parse_listens) or (),
+        reuse_port=options["reuse_port"],
         domain=read("domain", parse_domain) or "",
         dns_answers=read_dns(options, read),
         ips=read("ip", parse_ips) or (),

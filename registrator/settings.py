@@ -91,6 +91,7 @@ class Settings:
     max_stale: float = 0.0  # seconds for which lookups are answered without Consul, 0: without end
     dns: tuple[Listen, ...] = (Listen("127.0.0.1", 8053),)
     dns_link_local: str = ""
+    reuse_port: bool = False
     http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)
     domain: str = "consul"
     dns_answers: DnsSettings = DnsSettings()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import Sequence
 
+from registrator.lookup import sharing
 from registrator.lookup.limit import RateLimit
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.tcp import BACKLOG, TcpServer
@@ -17,6 +20,7 @@ from registrator.settings import Listen
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.02  # seconds between two looks at what a server that retires still has to do
 EPHEMERAL_TRIES = 16  # how often port 0 may find its port taken for the other transport
 
 
@@ -29,13 +33,17 @@ class DnsServer:
 
     An IPv6 address serves IPv6 alone, "::" too. Port 0 takes a free port, the
     same for both transports. `rate_limit` is how many UDP replies a second
-    one client network outside gets (see `limit`), 0 for any number.
+    one client network outside gets (see `limit`), 0 for any number. With
+    `share` another agent of the same user may be bound there, too.
     """
 
-    def __init__(self, resolver: Resolver, listens: Sequence[Listen], *, rate_limit: int = 0) -> None:
+    def __init__(
+        self, resolver: Resolver, listens: Sequence[Listen], *, rate_limit: int = 0, share: bool = False
+    ) -> None:
         self._limit = RateLimit(rate_limit)
         self._resolver = resolver
         self._listens = tuple(listens)
+        self._share = share
         self._servers: list[UdpServer | TcpServer] = []
         self.addresses: list[Listen] = []
 
@@ -43,7 +51,7 @@ class DnsServer:
         """Bind all addresses, then answer on them. Raises DnsBindError, and then holds none."""
         pairs: list[tuple[socket.socket, socket.socket]] = []
         try:
-            pairs.extend(_bind_pair(listen) for listen in self._listens)
+            pairs.extend(_bind_pair(listen, share=self._share) for listen in self._listens)
         except DnsBindError:
             for sock in (sock for pair in pairs for sock in pair):
                 sock.close()
@@ -52,6 +60,21 @@ class DnsServer:
             host, port = udp.getsockname()[:2]
             self.addresses.append(Listen(host, port))
             await self._serve(udp, tcp)
+
+    async def retire(self, settled: float, deadline: float) -> None:
+        """Leave what comes from now on to the other agent on the addresses, and answer what is here.
+
+        `settled` is when nothing more can arrive, `deadline` when to return at
+        the latest (monotonic seconds). `close` comes next.
+        """
+        for server in self._servers:
+            server.retire()
+        await asyncio.sleep(settled - time.monotonic())
+        while any(server.busy for server in self._servers) and time.monotonic() < deadline:
+            for server in self._servers:
+                if isinstance(server, TcpServer):
+                    server.end_quiet()
+            await asyncio.sleep(LOOK)
 
     async def close(self) -> None:
         """Stop answering and give the addresses back."""
@@ -68,12 +91,13 @@ class DnsServer:
         log.info("DNS is answered on %s (UDP and TCP)", self.addresses[-1])
 
 
-def _bind_pair(listen: Listen) -> tuple[socket.socket, socket.socket]:
+def _bind_pair(listen: Listen, *, share: bool) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket on the same address and port. Raises DnsBindError."""
     for attempt in range(EPHEMERAL_TRIES):
-        udp = _bind(listen, socket.SOCK_DGRAM)
+        udp = _bind(listen, socket.SOCK_DGRAM, share=share)
         try:
-            return udp, _bind(Listen(listen.host, udp.getsockname()[1]), socket.SOCK_STREAM)
+            same = Listen(listen.host, udp.getsockname()[1])
+            return udp, _bind(same, socket.SOCK_STREAM, share=share)
         except DnsBindError:
             udp.close()
             if listen.port or attempt == EPHEMERAL_TRIES - 1:
@@ -81,12 +105,14 @@ def _bind_pair(listen: Listen) -> tuple[socket.socket, socket.socket]:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _bind(listen: Listen, kind: socket.SocketKind) -> socket.socket:
+def _bind(listen: Listen, kind: socket.SocketKind, *, share: bool) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET, kind)
     except OSError as error:
         raise DnsBindError(_explain(listen, kind, error)) from error
     try:
+        if share:
+            sharing.share(sock)
         sock.settimeout(0)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -110,7 +136,8 @@ def _explain(listen: Listen, kind: socket.SocketKind, error: OSError) -> str:
             show = f"ss -{'t' if tcp else 'u'}lnp 'sport = :{listen.port}'"
             return (
                 f"{what}: another program has that port (often systemd-resolved, dnsmasq, unbound or another "
-                f"registrator; `{show}` tells which); stop it, or give another address with --dns"
+                f"registrator; `{show}` tells which); stop it, or give another address with --dns; two "
+                "registrators of one user share it when both have --reuse-port"
             )
         case errno.EACCES | errno.EPERM:
             return (

@@ -132,6 +132,8 @@ class HttpFront:
         if not response.prepared:  # a stream is over by now
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
+            if self._reads.closing:
+                response.force_close()
             compress(request, response)
         return response
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_reply import HEADERS
+from registrator.lookup.sharing import Seat
 from registrator.model import Failure
 from registrator.settings import Listen
 
@@ -42,10 +44,15 @@ class HttpBindError(Failure):
 
 
 class HttpServer:
-    """Serves a front on all of `listens`; port 0 takes a free one."""
+    """Serves a front on all of `listens`; port 0 takes a free one.
 
-    def __init__(self, front: HttpFront, listens: Sequence[Listen]) -> None:
+    With `share` another agent of the same user may listen there, too.
+    """
+
+    def __init__(self, front: HttpFront, listens: Sequence[Listen], *, share: bool = False) -> None:
         self._front = front
+        self._share = share
+        self._seats: list[Seat] = []
         self._listens = listens
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
@@ -73,11 +80,24 @@ class HttpServer:
             await self.close()
             raise
 
+    async def retire(self, settled: float) -> None:
+        """Leave new connections to the other agent on the addresses, and answer what is here.
+
+        Whoever asks on an open connection is told to come anew, and blocking
+        queries are answered. `settled` (monotonic seconds) is when nothing
+        more can arrive. `close` comes next.
+        """
+        for seat in self._seats:
+            seat.turn_away()
+        self._front.end_waits()
+        await asyncio.sleep(settled - time.monotonic())
+
     async def close(self) -> None:
         """Stop listening, answer the blocking queries, end all connections; under 1 s."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self._seats.clear()
         self._front.end_waits()
         if self._runner:
             await self._runner.cleanup()
@@ -86,9 +106,13 @@ class HttpServer:
     async def _listen(self, listen: Listen) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.create_server(self._connection, listen.host, listen.port)
+            server = await loop.create_server(
+                self._connection, listen.host, listen.port, reuse_port=self._share or None
+            )
         except OSError as error:
             raise HttpBindError(f"cannot serve HTTP on {listen}: {_remedy(error)}") from None
+        self._seats += map(Seat, server.sockets)
+        return server
 
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol for a new connection; beyond the cap one that refuses."""
@@ -132,7 +156,10 @@ class _Refusal(asyncio.Protocol):
 def _remedy(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "another program has that port; stop it, or choose another with --http"
+            return (
+                "another program has that port; stop it, or choose another with --http; two registrators "
+                "of one user share it when both have --reuse-port"
+            )
         case errno.EACCES | errno.EPERM:
             return "not permitted; choose a port above 1023 with --http, or grant CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:

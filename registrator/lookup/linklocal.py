@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from registrator.lookup.sharing import hexadecimal
 from registrator.model import Failure
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,7 @@ class LinkLocal:
 
     def _is_served(self) -> bool:
         """Whether any process of this network namespace has a UDP socket on the address (proc(5))."""
-        words = struct.unpack(f"={len(self._ip.packed) // 4}I", self._ip.packed)
-        local = "".join(f"{word:08X}" for word in words) + ":"
+        local = f"{hexadecimal(str(self._ip))}:"
         table = Path("/proc/net/udp" if self._ip.version == 4 else "/proc/net/udp6")
         try:
             lines = table.read_text(encoding="ascii").splitlines()[1:]

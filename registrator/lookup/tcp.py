@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from registrator.lookup.maker import TCP
 from registrator.lookup.resolver import Resolver
+from registrator.lookup.sharing import Seat
 
 IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
+QUIET = 0.05  # seconds without a query, before a server that retires ends a connection
 MAX_CONNECTIONS = 256
 MAX_PER_CLIENT = 16
 BACKLOG = 128
@@ -25,12 +28,13 @@ READ_AHEAD = 4096  # octets a connection may have waiting before it is no longer
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """A client's connection; `idle` while no whole query of its is being answered."""
+    """A client's connection; `idle` while no whole query of its is being answered, since `idle_since`."""
 
     source: str
     task: asyncio.Task[None]
     transport: asyncio.WriteTransport
     idle: bool = True
+    idle_since: float = field(default_factory=time.monotonic)
 
 
 class TcpServer:
@@ -41,12 +45,32 @@ class TcpServer:
         self._socket = sock
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, None] = {}  # the longest unheard of first
+        self._seat = Seat(sock)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are connections."""
+        return bool(self._connections)
 
     async def start(self) -> None:
         """Begin to accept connections."""
         self._server = await asyncio.start_server(
             self._serve, sock=self._socket, limit=READ_AHEAD, backlog=BACKLOG
         )
+
+    def retire(self) -> None:
+        """Let another agent get new connections; go on serving those that are here, or just coming in."""
+        self._seat.turn_away()
+
+    def end_quiet(self) -> None:
+        """Stop accepting, and end the connections that have been without a query for a moment."""
+        if self._server is not None:
+            self._server.close()
+        limit = time.monotonic() - QUIET
+        for connection in list(self._connections):
+            if connection.idle and connection.idle_since < limit:
+                self._connections.pop(connection)
+                connection.transport.close()
 
     async def close(self) -> None:
         """Stop accepting, and end every connection."""
@@ -89,7 +113,7 @@ class TcpServer:
             async with asyncio.timeout(IDLE):
                 writer.write(len(reply).to_bytes(2, "big") + reply)
                 await writer.drain()
-            connection.idle = True
+            connection.idle, connection.idle_since = True, time.monotonic()
             self._connections.pop(connection, None)
             self._connections[connection] = None
             await asyncio.sleep(0)  # a client with many queries under way takes turns with the others

@@ -15,6 +15,7 @@ import struct
 import time
 from typing import Any
 
+from registrator.lookup import sharing
 from registrator.lookup.ask import NotLoaded
 from registrator.lookup.limit import RateLimit, Verdict
 from registrator.lookup.maker import UDP
@@ -59,6 +60,15 @@ class UdpServer:
     def start(self) -> None:
         """Begin to answer, on the running loop."""
         asyncio.get_running_loop().add_reader(self._socket, self._wake)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to be sent."""
+        return bool(self._waiting)
+
+    def retire(self) -> None:
+        """Let another agent's socket get what arrives from now on; go on answering what is here."""
+        sharing.turn_away(self._socket)
 
     async def close(self) -> None:
         """Stop answering and close the socket."""
