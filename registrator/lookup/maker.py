@@ -14,7 +14,7 @@ from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
 from registrator.lookup.ask import Elsewhere, Known, Terms, Zone, nothing_elsewhere
 from registrator.lookup.basis import Reading
-from registrator.lookup.names import Question, ServiceName, Transfer
+from registrator.lookup.names import AddressName, Question, ServiceName, Transfer
 from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns
 from registrator.lookup.wire import HEADER, Query
@@ -125,7 +125,9 @@ class Maker:
             return Made(rendered)
         life = _lifetime(answer, rendered) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         rendered.validate(snapshot, reading.basis(), now + life)
-        return Made(rendered, exists=answer.rcode == Rcode.NOERROR)
+        # Names that spell an address are without number: they are kept with those that do not exist.
+        spelled = isinstance(job.question.subject, AddressName)
+        return Made(rendered, exists=answer.rcode == Rcode.NOERROR and not spelled)
 
     def add_turn(self, job: Job, turns: Turns, snapshot: Snapshot) -> None:
         """Render the next of a reply's orders."""

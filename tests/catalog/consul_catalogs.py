@@ -15,10 +15,12 @@ from registrator.stats import Stats
 
 
 @asynccontextmanager
-async def running(address: ConsulAddress | str, *, within: float = 5.0) -> AsyncIterator[ConsulCatalog]:
+async def running(
+    address: ConsulAddress | str, *, within: float = 5.0, max_stale: float = 0.0
+) -> AsyncIterator[ConsulCatalog]:
     """A catalog that is open and runs, with its first snapshot there if Consul gives one `within` seconds."""
     address = ConsulAddress(address) if isinstance(address, str) else address
-    async with ConsulCatalog(address, Stats()) as catalog:
+    async with ConsulCatalog(address, Stats(), max_stale) as catalog:
         run = asyncio.create_task(catalog.run())
         try:
             with suppress(CatalogError):
