@@ -130,16 +130,22 @@ class Front:
 
 
 @asynccontextmanager
-async def in_front(name: str, folder: Path, *, host: str = V4, without: str = "") -> AsyncIterator[Front]:
-    """Run our DNS server and before it a resolver with the document's stanza, less the lines `without`."""
-    kind, stanza = KINDS[name], documented(name)
+async def in_front(
+    name: str, folder: Path, *, host: str = V4, without: str = "", bare: bool = False
+) -> AsyncIterator[Front]:
+    """Run our DNS server and before it a resolver with the document's stanza, less the lines `without`.
+
+    `bare`: we have --bare-names, and it has its second stanza too, which is for them.
+    """
+    kind, stanza = KINDS[name], "".join(documented(name)[: 2 if bare else 1])
     for program, package in ((name, kind.package), ("dig", "bind9-dnsutils")):
         if not shutil.which(program):
             unavailable(f"{program} is missing; install Debian's {package}")
     if without:
         assert without in stanza
         stanza = "".join(line for line in stanza.splitlines(keepends=True) if without not in line)
-    async with serving("consul", host) as ours, serving("refused.invalid", V4) as others:
+    zone = Zone.named("consul", bare_names=bare)
+    async with serving(zone, host) as ours, serving(Zone.named("invalid"), V4) as others:
         (port,) = free_ports(1)
         own = kind.upstream.format(host=V4, port=8053)
         assert own in stanza
@@ -155,17 +161,15 @@ async def in_front(name: str, folder: Path, *, host: str = V4, without: str = ""
             yield front
 
 
-def documented(name: str) -> str:
-    """A resolver's stanza."""
-    found = re.search(rf"^```{name}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
+def documented(name: str) -> list[str]:
+    """A resolver's stanzas."""
+    return re.findall(rf"^```{name}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @asynccontextmanager
-async def serving(zone: str, host: str) -> AsyncIterator[int]:
+async def serving(zone: Zone, host: str) -> AsyncIterator[int]:
     """Our DNS server for a zone; its port."""
-    resolver = Resolver(FakeDirectory(SNAPSHOT), Zone.named(zone), view_of=lambda _: OUTSIDE, stats=Stats())
+    resolver = Resolver(FakeDirectory(SNAPSHOT), zone, view_of=lambda _: OUTSIDE, stats=Stats())
     server = DnsServer(resolver, [Listen(host, 0)])
     await server.start()
     try:
@@ -260,11 +264,20 @@ async def test_no_line_of_a_stanza_can_be_spared(
         assert await front.status(f"{service}.service.consul") == seen
 
 
+async def test_dnsmasq_brings_bare_names(tmp_path: Path) -> None:
+    """Names of one label, and no others, come to us; those of no service are refused."""
+    async with in_front("dnsmasq", tmp_path, bare=True) as front:
+        assert await front.short("web") == ["10.0.0.1", "10.0.0.2"]
+        assert await front.short("web", "SRV") == await front.short("web.service.consul", "SRV")
+        assert await front.status("web", "AAAA") == "NOERROR 0"
+        assert await front.status("nobody") == "REFUSED 0"
+
+
 async def test_bind_itself_finds_no_fault(tmp_path: Path) -> None:
     """named-checkconf reads the stanza alone."""
     checker = shutil.which("named-checkconf")
     if not checker:
         unavailable("named-checkconf is missing; install Debian's bind9-utils")
-    (tmp_path / "conf").write_text(documented("named"))
+    (tmp_path / "conf").write_text(documented("named")[0])
     checked = await asyncio.create_subprocess_exec(checker, str(tmp_path / "conf"))
     assert await checked.wait() == 0
