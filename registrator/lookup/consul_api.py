@@ -146,17 +146,15 @@ def headers(index: int, age: float) -> dict[str, str]:
     }
 
 
-def catalog_services(snapshot: Snapshot) -> dict[str, list[str]]:
-    """`GET /v1/catalog/services`: every name with its tags.
+def catalog_services(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
+    """The members of `GET /v1/catalog/services`: every name with its tags.
 
     A name is written as it was registered where its instances are loaded, and
     in lower case, as it is looked up, where they are not.
     """
-    documents: dict[str, list[str]] = {}
     for name, tags in snapshot.names.items():
         loaded = snapshot.services.get(name)
-        documents[loaded.name if loaded else name] = list(tags)
-    return documents
+        yield loaded.name if loaded else name, list(tags)
 
 
 def catalog_node(node: Node, index: int) -> Json:

@@ -7,7 +7,7 @@ every lookup uses; here is only said what they decided, and why.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from registrator.lookup.names import ServiceName
@@ -30,24 +30,27 @@ class Asker:
     view: View
 
 
-def explanation(name: ServiceName, service: Service, asker: Asker) -> Json:
-    """`GET /explain/<name>`: every instance of the service, answered to this asker or not, and why.
+def explained(name: ServiceName, service: Service, asker: Asker) -> Iterator[Json]:
+    """Every instance of the service, answered to this asker or not, and why, one after the other.
 
-    The shape: {service, tag, asker, answered, left_out, instances: [{id, node,
-    status, answered, why, addresses: [{address, port, network}]}]}. Those that
-    are answered come first.
+    The shape: {id, node, status, answered, why, addresses: [{address, port,
+    network}]}.
     """
     reached = {id(entry) for entry in within_reach(service.entries, asker.view)}
-    told = [_instance(e, name.tag, asker.view, reached=id(e) in reached) for e in service.entries]
-    told.sort(key=lambda document: not document["answered"])
-    answered = sum(bool(document["answered"]) for document in told)
+    return (_instance(e, name.tag, asker.view, reached=id(e) in reached) for e in service.entries)
+
+
+def summary(name: ServiceName, service: Service, asker: Asker, answered: int) -> Json:
+    """`GET /explain/<name>` without its `instances`, `answered` of which are.
+
+    The shape: {service, tag, asker: {what, networks}, answered, left_out}.
+    """
     return {
         "service": service.name,
         "tag": name.tag,
         "asker": {"what": asker.what, "networks": sorted(asker.view.networks)},
         "answered": answered,
-        "left_out": len(told) - answered,
-        "instances": told,
+        "left_out": len(service.entries) - answered,
     }
 
 

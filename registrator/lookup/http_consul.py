@@ -18,7 +18,7 @@ from registrator.lookup import consul_api, consul_filter
 from registrator.lookup.consul_api import Json, Query
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import Unserved, in_slices, json_reply
-from registrator.model import Entry, Node, Snapshot
+from registrator.model import CheckResult, Entry, Node, Snapshot
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -59,7 +59,8 @@ class ConsulRoutes:
             line = "this agent does not support ?node-meta here; /v1/catalog/nodes and the services take it"
             raise Unserved(400, line)
         snapshot = await self._reads.read("", query)
-        return self._reply(json.dumps(consul_api.catalog_services(snapshot)), snapshot.index)
+        members = await in_slices(_member, consul_api.catalog_services(snapshot))
+        return self._reply(f"{{{','.join(members)}}}", snapshot.index)
 
     async def _catalog_nodes(self, request: web.Request) -> web.Response:
         query = self._query(request)
@@ -115,21 +116,25 @@ class ConsulRoutes:
 
     async def _health_node(self, request: web.Request) -> web.Response:
         name = _subject(request, "node name")
-        return await self._checks(request, lambda document: str(document["Node"]).lower() == name)
+        return await self._checks(request, lambda entry, _: entry.node.name.lower() == name)
 
     async def _health_state(self, request: web.Request) -> web.Response:
         state = _subject(request, "check state")
-        return await self._checks(request, lambda document: state in ("any", document["Status"]))
+        return await self._checks(request, lambda _, check: state in ("any", check.status))
 
-    async def _checks(self, request: web.Request, which: consul_filter.Test) -> web.Response:
+    async def _checks(
+        self, request: web.Request, which: Callable[[Entry, CheckResult], bool]
+    ) -> web.Response:
         """Of all checks those that are asked for."""
         query = self._query(request)
         wanted = self._filter(query, consul_filter.CHECK)
         snapshot, index = await self._reads.read_all(query)
-        found = [(e, check, i) for e, check, i in consul_api.checks(snapshot) if query.wants_node(e.node)]
+        found = await in_slices(
+            lambda one: one if query.wants_node(one[0].node) and which(one[0], one[1]) else None,
+            consul_api.checks(snapshot),
+        )
         ordered = _near_first(found, lambda one: one[0].node.name, await self._near(query))
-        documents = (consul_api.check(*one) for one in ordered)
-        return await self._list(documents, lambda d: which(d) and (not wanted or wanted(d)), index)
+        return await self._list((consul_api.check(*one) for one in ordered), wanted, index)
 
     # Agent and status ---------------------------------------------------------
 
@@ -178,8 +183,9 @@ class ConsulRoutes:
         snapshot = await self._reads.read(name, query)
         service = snapshot.services.get(name)
         index, entries = (service.index, service.entries) if service else (snapshot.index, ())
-        chosen = _near_first((e for e in entries if query.wants(e)), _node_name, await self._near(query))
-        return await self._list((render(entry, index) for entry in chosen), wanted, index)
+        chosen = await in_slices(lambda entry: entry if query.wants(entry) else None, entries)
+        ordered = _near_first(chosen, _node_name, await self._near(query))
+        return await self._list((render(entry, index) for entry in ordered), wanted, index)
 
     def _query(self, request: web.Request) -> Query:
         try:
@@ -221,12 +227,16 @@ def data_headers(reads: Reads, index: int) -> dict[str, str]:
 async def _by_id(documents: Iterable[Json], wanted: consul_filter.Test | None) -> str:
     """A JSON object of those documents that are wanted, by their ID, rendered in slices."""
     texts = await in_slices(
-        lambda document: (
-            f"{json.dumps(document['ID'])}:{json.dumps(document)}" if not wanted or wanted(document) else None
-        ),
+        lambda document: _member((document["ID"], document)) if not wanted or wanted(document) else None,
         documents,
     )
     return f"{{{','.join(texts)}}}"
+
+
+def _member(pair: tuple[object, object]) -> str:
+    """A member of a JSON object, from its name and value."""
+    name, value = pair
+    return f"{json.dumps(name)}:{json.dumps(value)}"
 
 
 def _subject(request: web.Request, what: str) -> str:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from registrator.lookup import lookup_api
 from registrator.lookup.consul_api import Query
-from registrator.lookup.explain import Asker, explanation, nearest
+from registrator.lookup.explain import Asker, explained, nearest, summary
 from registrator.lookup.http_consul import AGENT, data_headers
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
@@ -113,10 +113,17 @@ class LookupRoutes:
         return json_reply(found, headers)
 
     async def _explain(self, request: web.Request) -> web.Response:
-        """For each instance of a name whether the asker in `?from=` is given it, and why."""
+        """For each instance of a name whether `?from=` is given it, and why; those that are come first."""
         name, service = await self._find(request.match_info["name"])
-        document = explanation(name, service, self._asker(request))
-        return json_reply(json.dumps(document), data_headers(self._reads, service.index))
+        asker = self._asker(request)
+        told = await in_slices(
+            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker)
+        )
+        given = [text for answered, text in told if answered]
+        left_out = [text for answered, text in told if not answered]
+        head = json.dumps(summary(name, service, asker, len(given))).removesuffix("}")
+        text = f'{head},"instances":[{",".join(given + left_out)}]}}'
+        return json_reply(text, data_headers(self._reads, service.index))
 
     async def _askers(self, _request: web.Request) -> web.Response:
         """The containers that `/explain` takes as askers: those of this node."""
@@ -145,7 +152,9 @@ class LookupRoutes:
         tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
         query = Query(tags=frozenset(tag.lower() for tag in tags))
         reached = within_reach(service.entries, self._view_of(request.remote or ""))
-        return service, [e for e in reached if e.status != CRITICAL and query.wants(e)]
+        return service, await in_slices(
+            lambda entry: entry if entry.status != CRITICAL and query.wants(entry) else None, reached
+        )
 
     async def _near(self, near: str, usable: list[Entry]) -> list[Entry]:
         node = (await self._local() if near in ("", AGENT) else near).lower()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import TypeVar
 
 from registrator.catalog import Directory
@@ -105,9 +105,8 @@ class Reads:
         """Every service, also those that leave the snapshot while others are loaded."""
         snapshot = self.snapshot()
         services = dict(snapshot.services)
-        missing = [name for name in snapshot.names if name not in services]
-        for loaded in await asyncio.gather(*map(self._load_one, missing)):
-            services.update(loaded)
+        missing = iter([name for name in snapshot.names if name not in services])
+        await asyncio.gather(*(self._load_each(missing, services) for _ in range(MAX_LOADING)))
         whole = Snapshot(
             snapshot.index,
             snapshot.names,
@@ -118,10 +117,12 @@ class Reads:
         )
         return whole, max(snapshot.index, max((s.index for s in services.values()), default=0))
 
-    async def _load_one(self, name: str) -> dict[str, Service]:
-        async with self._loads:
-            service = (await self.directory.load(name)).services.get(name)
-        return {name: service} if service else {}
+    async def _load_each(self, names: Iterator[str], services: dict[str, Service]) -> None:
+        """Load one after the other into `services`; several do so with the same names."""
+        for name in names:
+            async with self._loads:
+                if service := (await self.directory.load(name)).services.get(name):
+                    services[name] = service
 
     async def _grown(self, query: Query, seen: Snapshot) -> None:
         """Return when any index is above the query's, or its time is over."""

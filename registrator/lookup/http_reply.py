@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter
 from typing import TypeVar
 
 from aiohttp import web
@@ -13,7 +14,9 @@ from aiohttp.web import ContentCoding
 T = TypeVar("T")
 R = TypeVar("R")
 
-SLICE = 32  # documents rendered before the loop gets its turn: well under 1 ms
+SLICE = (
+    0.0005  # seconds of rendering before the loop gets its turn; a thread would hold the interpreter's lock
+)
 WORTH_GZIP = 1400  # octets: what is less fits into one packet anyway
 
 RETRY = {"Retry-After": "1"}
@@ -46,11 +49,13 @@ class Unserved(Exception):
 async def in_slices(render: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     """Render every item, without the Nones, and let the loop have its turn in between."""
     rendered: list[R] = []
-    for number, item in enumerate(items, 1):
+    slice_ends = perf_counter() + SLICE
+    for item in items:
         if (one := render(item)) is not None:
             rendered.append(one)
-        if number % SLICE == 0:
+        if perf_counter() > slice_ends:
             await asyncio.sleep(0)
+            slice_ends = perf_counter() + SLICE
     return rendered
 
 

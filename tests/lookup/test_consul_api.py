@@ -130,7 +130,7 @@ def test_tags_come_lower_cased_out_of_the_query_and_may_repeat() -> None:
 
 
 def test_names_are_listed_as_they_were_registered() -> None:
-    assert catalog_services(snapshot_of(entry("Web", tags=("b", "a")), entry("db"))) == {
+    assert dict(catalog_services(snapshot_of(entry("Web", tags=("b", "a")), entry("db")))) == {
         "Web": ["b", "a"],
         "db": [],
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registrator.lookup.explain import Asker, explanation, nearest
+from registrator.lookup.explain import Asker, explained, nearest, summary
 from registrator.lookup.names import ServiceName
 from registrator.model import (
     CRITICAL,
@@ -35,8 +35,7 @@ INSIDE6 = Address("webnet", "id1", "fd00::5", 8080)
 
 def told(one: Entry, view: View = OUTSIDE, tag: str = "") -> Any:
     """What is told of the only instance of a service."""
-    document: Any = explanation(ServiceName("web", tag), Service("web", 1, (one,)), Asker("x", view))
-    (instance,) = document["instances"]
+    (instance,) = explained(ServiceName("web", tag), Service("web", 1, (one,)), Asker("x", view))
     return instance
 
 
@@ -168,12 +167,16 @@ def test_both_families_are_given_where_both_are_shared() -> None:
     assert [a["address"] for a in found["addresses"]] == ["10.0.1.5", "fd00::5"]
 
 
-def test_the_answered_come_first_and_are_counted() -> None:
+def test_a_summary_tells_who_asks_for_what_and_how_many_are_left_out() -> None:
     entries = (entry("web", 1, status=CRITICAL), entry("web", 2, status=WARNING), entry("web", 3))
-    document: Any = explanation(ServiceName("web"), Service("web", 1, entries), Asker("me", WEBNET))
-    assert [i["id"] for i in document["instances"]] == ["web-2", "web-3", "web-1"]
-    assert (document["answered"], document["left_out"]) == (2, 1)
-    assert document["asker"] == {"what": "me", "networks": ["id1"]}
+    told = summary(ServiceName("web", "blue"), Service("Web", 1, entries), Asker("me", WEBNET), answered=2)
+    assert told == {
+        "service": "Web",
+        "tag": "blue",
+        "asker": {"what": "me", "networks": ["id1"]},
+        "answered": 2,
+        "left_out": 1,
+    }
 
 
 def test_an_instance_out_of_reach_is_left_out_and_said() -> None:
@@ -181,11 +184,11 @@ def test_an_instance_out_of_reach_is_left_out_and_said() -> None:
     near = entry("web", 1, address="10.0.1.5", addresses=(Address("red", "red0red1red2", "10.0.1.5", 80),))
     far = entry("web", 2, address="10.0.2.5", addresses=(Address("blue", "blue0blue1bl", "10.0.2.5", 80),))
     asker = Asker("me", View(frozenset({"red0red1red2"})))
-    document: Any = explanation(ServiceName("web"), Service("web", 1, (far, near)), asker)
-    first, second = document["instances"]
-    assert (first["id"], first["answered"]) == ("web-1", True)
-    assert second["why"] == "it is on blue alone, which this asker is not on, and others can be reached"
-    assert (second["answered"], second["addresses"]) == (False, [])
+    there: Any = explained(ServiceName("web"), Service("web", 1, (far, near)), asker)
+    left_out, given = there
+    assert (given["id"], given["answered"]) == ("web-1", True)
+    assert left_out["why"] == "it is on blue alone, which this asker is not on, and others can be reached"
+    assert (left_out["answered"], left_out["addresses"]) == (False, [])
 
 
 @pytest.mark.parametrize(

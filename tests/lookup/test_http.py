@@ -352,6 +352,13 @@ async def test_an_explanation_is_for_the_asker_that_is_named() -> None:
         assert unknown.json()["nearest"] == ["shop"]
 
 
+async def test_an_explanation_begins_with_the_answered_and_counts_them() -> None:
+    async with serve(FakeDirectory(snapshot_of(entry("web", 1, status=CRITICAL), entry("web", 2)))) as web:
+        told = await web.json("/explain/web")
+    assert [instance["id"] for instance in told["instances"]] == ["web-2", "web-1"]
+    assert (told["service"], told["answered"], told["left_out"]) == ("web", 1, 1)
+
+
 async def test_a_format_that_there_is_not_is_refused() -> None:
     async with serve(FakeDirectory(SNAPSHOT)) as web:
         assert (await web.get("/lookup/redis?format=xml")).status == 400

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from registrator.model import Snapshot
@@ -146,6 +147,7 @@ async def test_a_body_is_not_waited_for(web: Web) -> None:
     ).map(lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)),
 )
 async def test_no_path_and_no_query_is_ever_500(web: Web, route: str, rest: str, query: str) -> None:
+    assume(re.split("[?#]", unquote(route + rest))[0] != "/events")  # a stream has no end
     answer = await request(web, f"{route}{rest}?{query}")
     assert 200 <= status(answer) < 500
     assert b"Traceback" not in answer

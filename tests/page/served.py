@@ -35,8 +35,8 @@ class Containers:
 class Served:
     """A running front; `publish` and `tell` change what it shows."""
 
-    def __init__(self, snapshot: Snapshot, containers: Containers) -> None:
-        self._loop = asyncio.new_event_loop()
+    def __init__(self, snapshot: Snapshot, containers: Containers, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
         self._thread.start()
         self._directory = FakeDirectory(snapshot)
@@ -48,6 +48,7 @@ class Served:
             domain="consul",
             containers=containers,
             journal=self._journal,
+            local=self._local,
         )
         self._server = HttpServer(front, [LOOPBACK])
         asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
@@ -55,6 +56,11 @@ class Served:
     @property
     def url(self) -> str:
         return f"http://{self._server.addresses[0]}"
+
+    async def _local(self) -> str:
+        """The agent's own node: the first that is known."""
+        snapshot = self._directory.snapshot
+        return next((node.name for node in snapshot.nodes.values()), "") if snapshot else ""
 
     def publish(self, snapshot: Snapshot) -> None:
         self.do(lambda: self._directory.publish(snapshot))
@@ -78,9 +84,11 @@ class Served:
 
 
 @contextmanager
-def served(snapshot: Snapshot, **networks: str) -> Iterator[Served]:
+def served(
+    snapshot: Snapshot, loop: asyncio.AbstractEventLoop | None = None, **networks: str
+) -> Iterator[Served]:
     """A front over a snapshot; `networks` names this node's containers, each with the id of its network."""
-    front = Served(snapshot, Containers(**networks))
+    front = Served(snapshot, Containers(**networks), loop or asyncio.new_event_loop())
     try:
         yield front
     finally:
