@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -267,6 +267,23 @@ def test_the_address_goes_with_its_agent(swarm: OneNodeSwarm, tmp_path: Path) ->
         assert address not in loopback(swarm)
     finally:
         agent.close()
+
+
+def test_the_address_stays_for_the_agent_that_takes_over(swarm: OneNodeSwarm, tmp_path: Path) -> None:
+    """Of two agents that share it, the first to go leaves it, and the last one takes it away."""
+    address = "169.254.53.55"
+    with ExitStack() as stack:
+        agents = []
+        for name in ("old", "new"):
+            (tmp_path / name).mkdir()
+            agents.append(on_the_engine(swarm, tmp_path / name, address, "--reuse-port"))
+            stack.callback(agents[-1].close)
+            agents[-1].start_ready()
+        old, new = agents
+        assert old.stop() == 0
+        assert f" {address}/32 " in loopback(swarm)
+        assert new.stop() == 0
+        assert address not in loopback(swarm)
 
 
 def test_without_the_capability_the_agent_says_what_it_needs(swarm: OneNodeSwarm, tmp_path: Path) -> None:
