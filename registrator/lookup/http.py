@@ -21,6 +21,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import HttpVersion10, web
 
@@ -69,6 +70,7 @@ class HttpFront:
         self._stats = stats
         self._domain = domain
         self._hostname = socket.gethostname().lower()
+        self._namespace = str(Path("/proc/self/ns/mnt").stat().st_ino)
         self._find_local = local
         self._local = ""
         self._reads = Reads(directory)
@@ -157,8 +159,12 @@ class HttpFront:
     # For those who run the agent ----------------------------------------------
 
     async def _livez(self, _request: web.Request) -> web.Response:
-        """200 as long as the loop runs: that it answers is the answer."""
-        return web.Response(text="ok\n")
+        """200 as long as the loop runs: that it answers is the answer.
+
+        The header tells agents that share a port apart, where each has its
+        own container: by the mount namespace (namespaces(7)).
+        """
+        return web.Response(text="ok\n", headers={"X-Registrator-Namespace": self._namespace})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         """200 when lookups answer from a complete catalog; else 503 and what is waited for."""

@@ -11,8 +11,8 @@ it is lost with it: a packet in its buffer, a handshake half done.
   (SO_ATTACH_REUSEPORT_CBPF): the one that has been there longest is number 0,
   the next 1, and a gap is closed by the last. So with two, the older one names
   1 and the younger one 0; where the number is none (any more), the kernel
-  spreads as before. The filter stays when its author goes, which does no harm:
-  whoever listens can answer.
+  spreads as before. The filter stays when its author goes, until the next one
+  comes and takes it away.
 
 The kernel lets processes of one effective user share, and nobody else.
 """
@@ -29,7 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LISTENING = "0A"  # TCP_LISTEN in include/net/tcp_states.h
-SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h; the socket module lacks it
+# asm-generic/socket.h; the socket module lacks them
+SO_ATTACH_REUSEPORT_CBPF, SO_DETACH_REUSEPORT_BPF = 51, 68
 BPF_RETURN = 0x06  # BPF_RET | BPF_K
 INSTRUCTION = struct.Struct("=HBBI")  # linux/filter.h, struct sock_filter: code, two jumps, operand
 PROGRAM = struct.Struct("@HP")  # struct sock_fprog: how many instructions, where they are
@@ -63,6 +64,8 @@ class Seat:
     def __init__(self, sock: socket.socket) -> None:
         """Take `sock`, which has begun to listen just now: who is there was there before it."""
         self._socket = sock
+        with contextlib.suppress(OSError):  # there is no filter
+            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
         self._elders = self.others()
 
     def others(self) -> frozenset[int]:

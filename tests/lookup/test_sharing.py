@@ -115,11 +115,13 @@ def test_new_connections_go_to_the_other_one_whoever_goes(stack: ExitStack, host
     assert connections(second) == [SOME]
     third = bound(stack, socket.SOCK_STREAM, host, port)
     third_seat = Seat(third)
+    assert all(connections(second, third))
     assert third_seat.turn_away()
     assert connections(second, third) == [SOME, 0]
     third.close()
     fourth = bound(stack, socket.SOCK_STREAM, host, port)
     assert Seat(fourth).others()
+    assert all(connections(second, fourth))
     assert second_seat.turn_away()
     assert connections(second, fourth) == [0, SOME]
 
