@@ -56,7 +56,7 @@ class Lanes:
             while True:
                 again.clear()
                 if await self._work(key):
-                    await _first(again, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                    await wait_at_most(again, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                     pause = min(LONGEST_PAUSE, pause * 2)
                 elif not again.is_set():
                     return
@@ -64,7 +64,7 @@ class Lanes:
             del self._tasks[key], self._again[key]
 
 
-async def _first(event: asyncio.Event, timeout: float) -> None:
+async def wait_at_most(event: asyncio.Event, timeout: float) -> None:
     """Wait for an event, but no longer than `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):

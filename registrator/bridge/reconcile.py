@@ -24,7 +24,7 @@ from typing import Protocol
 from registrator.bridge.addresses import Host
 from registrator.bridge.drains import Drains
 from registrator.bridge.instances import HEALTH_TTL, instances, left_behind
-from registrator.bridge.lanes import Lanes
+from registrator.bridge.lanes import Lanes, wait_at_most
 from registrator.bridge.plan import Plan, plan
 from registrator.bridge.views import Views
 from registrator.bridge.writer import Writer
@@ -188,21 +188,14 @@ class Reconciler:
             except Failure as failure:
                 self._stats.rounds["failed"] += 1
                 self._complaint.failed("containers and catalog cannot be compared yet: %s", failure)
-                await self._until_a_round_is_due(pause)
+                await wait_at_most(self._round_due, pause)
                 pause = min(LONGEST_ROUND_PAUSE, pause * 2)
                 continue
             self._stats.rounds["ok"] += 1
             self._stats.round_seconds.observe(time.perf_counter() - begin)
             self._complaint.over("containers and catalog can be compared again")
             pause = ROUND_PAUSE
-            await self._until_a_round_is_due(self._resync if self._stats.ready else pause)
-
-    async def _until_a_round_is_due(self, at_the_latest: float) -> None:
-        try:
-            async with asyncio.timeout(at_the_latest):
-                await self._round_due.wait()
-        except TimeoutError:
-            return
+            await wait_at_most(self._round_due, self._resync if self._stats.ready else pause)
 
     async def _round(self) -> None:
         host = await self._know_host()

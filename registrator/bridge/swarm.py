@@ -24,6 +24,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from registrator.bridge.facts import with_facts
+from registrator.bridge.lanes import wait_at_most
 from registrator.bridge.reconcile import Listed, Source
 from registrator.catalog import Bulletin, Refused, Unavailable
 from registrator.complaint import Complaint
@@ -116,7 +117,7 @@ class SwarmSource:
                 self._first_told.set()
                 pause = FIRST_PAUSE
             await asyncio.sleep(PACE * random.uniform(0.5, 1))  # noqa: S311 - managers need not go in step
-            await _first(self._due, wait)
+            await wait_at_most(self._due, wait)
 
     async def _tell(self) -> None:
         """On a manager, publish all services."""
@@ -152,12 +153,3 @@ class SwarmSource:
         before = self._facts
         self._facts = {key: known for key, known in before.items() if key in here} | dict(published)
         return {key for key, service in self._facts.items() if before.get(key) != service}
-
-
-async def _first(event: asyncio.Event, timeout: float) -> None:
-    """Wait for an event, but no longer than `timeout` seconds."""
-    try:
-        async with asyncio.timeout(timeout):
-            await event.wait()
-    except TimeoutError:
-        return

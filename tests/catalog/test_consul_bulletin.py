@@ -175,6 +175,7 @@ services = st.builds(
     ).map(tuple),
     mode=st.sampled_from(["replicated", "global", "replicated-job", "global-job", ""]),
     replicas=st.integers(0, 10**6),
+    stop_timeout=st.none() | st.floats(0, 1e9),
 )
 
 
@@ -185,13 +186,14 @@ def test_what_is_written_is_read_as_it_was(service: SwarmService) -> None:
     assert not is_later(encode(service))
 
 
+MEMBERS = ("schema", "id", "name", "labels", "mesh", "mode", "replicas", "stop_timeout")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
 )
 
 
-@given(services, st.sampled_from(["schema", "id", "name", "labels", "mesh", "mode", "replicas"]), JSON)
+@given(services, st.sampled_from(MEMBERS), JSON)
 def test_any_document_is_a_service_or_nothing(service: SwarmService, member: str, value: Any) -> None:
     """Whoever may write keys may write anything: what is odd is no service, and raises nothing."""
     document = json.loads(encode(service))
@@ -219,12 +221,8 @@ SERVICES = 'service_prefix "" { policy = "write" } node_prefix "" { policy = "re
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """A Consul that denies what no token allows."""
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": ROOT, "agent": ROOT}}
-    server = ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT)
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT) as server:
         yield server
-    finally:
-        server.kill()
 
 
 def token_of(server: ConsulServer, rules: str) -> str:

@@ -132,12 +132,8 @@ async def test_an_unknown_host() -> None:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """A Consul that denies what no token allows."""
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": ROOT_TOKEN}}
-    server = ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT_TOKEN)
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT_TOKEN) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -122,12 +122,8 @@ def test_the_agents_own_check_starts_with_the_health() -> None:
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[ConsulServer]:
     """A Consul that runs scripts."""
-    server = ConsulServer(tmp_path, {"enable_script_checks": True})
-    try:
-        server.start()
+    with ConsulServer(tmp_path, {"enable_script_checks": True}) as server:
         yield server
-    finally:
-        server.kill()
 
 
 async def test_consul_takes_every_kind_of_check(scripted: ConsulServer) -> None:

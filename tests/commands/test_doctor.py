@@ -133,12 +133,8 @@ async def test_a_consul_that_refuses_connections() -> None:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """A Consul that denies what no token allows."""
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": "root", "agent": "root"}}
-    server = ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token="root")
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token="root") as server:
         yield server
-    finally:
-        server.kill()
 
 
 def token(server: ConsulServer, rules: str) -> str:

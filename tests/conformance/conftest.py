@@ -51,13 +51,10 @@ class Pair:
 def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """The server of dc1, joined with the one of dc2; both hold the catalog."""
     with contextlib.ExitStack() as stack:
-        servers = []
-        for config in ({}, {"datacenter": "dc2", "node_name": "far-server"}):
-            server = ConsulServer(tmp_path_factory.mktemp("consul"), config)
-            stack.callback(server.kill)
-            server.start()
-            servers.append(server)
-        dc1, dc2 = servers
+        dc1, dc2 = (
+            stack.enter_context(ConsulServer(tmp_path_factory.mktemp("consul"), config))
+            for config in ({}, {"datacenter": "dc2", "node_name": "far-server"})
+        )
         dc2.put(f"/v1/agent/join/127.0.0.1:{dc1.ports['serf_wan']}?wan=1")
         _await(lambda: len(dc1.get("/v1/catalog/datacenters")) == 2)
         catalog.fill(dc1, dc2)
@@ -75,12 +72,8 @@ def tuned(near: ConsulServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "data_dir": str(folder / "data"),
         "start_join": [f"127.0.0.1:{near.ports['serf_lan']}"],
     }
-    client = ConsulServer(folder, {**agent, **TUNED})
-    try:
-        client.start()
+    with ConsulServer(folder, {**agent, **TUNED}) as client:
         yield client
-    finally:
-        client.kill()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -36,13 +36,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """A Consul with ACLs as in production: everything denied, an agent token, a service of somebody else."""
     tokens = {"master": ROOT_TOKEN, "agent": ROOT_TOKEN}
     acl = {"enabled": True, "default_policy": "deny", "tokens": tokens}
-    server = ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT_TOKEN)
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT_TOKEN) as server:
         server.put("/v1/agent/service/register", {"ID": "db:1", "Name": "db", "Address": "10.0.0.9"})
         yield server
-    finally:
-        server.kill()
 
 
 @asynccontextmanager

@@ -109,12 +109,8 @@ class Bench:
 @pytest.fixture(scope="module")
 def willing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """A Consul that runs scripts which come over its API."""
-    server = ConsulServer(tmp_path_factory.mktemp("consul"), {"enable_script_checks": True})
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("consul"), {"enable_script_checks": True}) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -18,12 +18,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.engine, pytest.mark.consul]
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[ConsulServer]:
     """A Consul with its UI."""
-    server = ConsulServer(tmp_path, {"ui": True})
-    try:
-        server.start()
+    with ConsulServer(tmp_path, {"ui": True}) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

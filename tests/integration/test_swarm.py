@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.agent import AgentProcess
 from tests.support.consul import ConsulServer
-from tests.support.engine import PrivateEngine, unique, until_told, wait_for
+from tests.support.engine import STUBBORN, PrivateEngine, unique, until_told, wait_for
 from tests.support.swarm import OneNodeSwarm
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul]
@@ -79,9 +79,7 @@ class Node:
 @pytest.fixture(scope="module")
 def node(swarm: OneNodeSwarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("node")
-    consul = ConsulServer(folder, host=swarm.address, enter=swarm.enter)
-    try:
-        consul.start()
+    with ConsulServer(folder, host=swarm.address, enter=swarm.enter) as consul:
         options = ["--docker", swarm.url, "--consul", consul.url, "--dns-link-local", LINK_LOCAL]
         agent = AgentProcess(folder, *options, host=swarm.address, enter=swarm.enter)
         try:
@@ -92,8 +90,6 @@ def node(swarm: OneNodeSwarm, tmp_path_factory: pytest.TempPathFactory) -> Itera
             wait_for(lambda: not node.facts(), "end of all facts")
         finally:
             agent.close()
-    finally:
-        consul.kill()
 
 
 @pytest.fixture
@@ -165,6 +161,22 @@ def test_a_containers_own_label_wins_over_deploy(node: Node, name: str) -> None:
         name, mesh={18083: 80}, labels={"SERVICE_TAGS": "own"}, deploy={"SERVICE_TAGS": "deploy"}
     )
     assert node.instance(name)["Tags"] == ["own"]
+
+
+def test_a_tasks_grace_period_is_its_services(node: Node, name: str) -> None:
+    """No document of its container tells it: a task that is told to stop is drained for so long."""
+    labels = {"SERVICE_NAME": name, "SERVICE_PORT": "80"}
+    network = unique("net")
+    node.swarm.overlay(network)
+    node.swarm.service(name, command=STUBBORN, networks=[network], labels=labels, grace=2)
+    (container,) = node.swarm.containers(name)
+    assert node.swarm.api.inspect_container(container)["Config"].get("StopTimeout") is None
+    node.instance(name)
+    node.swarm.api.kill(container, "SIGTERM")
+    node.instances(name, 0)
+    gone = time.monotonic()
+    node.instance(name)
+    assert 1.0 < time.monotonic() - gone < 8.0  # with Docker's own 10 seconds it would be over 10
 
 
 def test_a_key_per_service_that_goes_with_it(node: Node, name: str) -> None:

@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -76,6 +76,18 @@ class ConsulServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def __enter__(self) -> Self:
+        """Start it; it is killed at the end of the block."""
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self) -> None:
         """Start it on free ports and wait until it answers with its own node in the catalog."""
@@ -242,20 +254,12 @@ def _is_free(port: int) -> bool:
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[ConsulServer]:
     """A fresh Consul of the test's own, which it may break."""
-    server = ConsulServer(tmp_path)
-    try:
-        server.start()
+    with ConsulServer(tmp_path) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 def consul_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
     """One Consul for the whole session: use names of your own and clean up after you."""
-    server = ConsulServer(tmp_path_factory.mktemp("consul"))
-    try:
-        server.start()
+    with ConsulServer(tmp_path_factory.mktemp("consul")) as server:
         yield server
-    finally:
-        server.kill()
