@@ -13,7 +13,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Protocol
@@ -82,7 +82,8 @@ async def run(settings: Settings, stats: Stats) -> None:
             settings.resync,
             journal,
         )
-        fronts = _fronts(settings, catalog, reconciler, identity, stats, journal)
+        resolver = _resolver(stack, settings, catalog, reconciler, identity, stats)
+        fronts = _fronts(settings, resolver, catalog, reconciler, stats, journal)
         stack.push_async_callback(fronts.close)
         await fronts.start()
         log.info("registrator %s: %s", __version__, _what(settings))
@@ -122,9 +123,9 @@ async def _identify(engine: DockerEngine, catalog: Catalog, identity: Identity) 
 
 def _fronts(
     settings: Settings,
+    resolver: Resolver,
     catalog: Catalog,
     reconciler: Reconciler,
-    identity: Identity,
     stats: Stats,
     journal: Journal,
 ) -> Fronts:
@@ -139,7 +140,7 @@ def _fronts(
         local=lambda: _local_node(catalog),
     )
     return Fronts(
-        _resolver(settings, catalog, reconciler, identity, stats),
+        resolver,
         front,
         dns=settings.dns,
         link_local=settings.dns_link_local,
@@ -179,13 +180,32 @@ async def _told_to_stop(stop: asyncio.Event, linger: float) -> None:
 
 
 def _resolver(
-    settings: Settings, catalog: Catalog, reconciler: Reconciler, identity: Identity, stats: Stats
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    reconciler: Reconciler,
+    identity: Identity,
+    stats: Stats,
 ) -> Resolver:
-    """DNS with the operator's rules."""
+    """DNS with the operator's rules. Raises SettingError for a recursor that is this agent itself."""
     rules = settings.dns_answers
     domains = [settings.domain, *([rules.alt_domain] if rules.alt_domain else [])]
     ttls = Ttls(rules.node_ttl, rules.service_ttls)
-    return Resolver(
+    make: Callable[..., Resolver] = Resolver
+    if rules.recursors or rules.system_recursors:
+        from registrator.lookup.recursor_resolver import (  # noqa: PLC0415 - see `_catalog`
+            Clients,
+            RecursiveResolver,
+            make_recursor,
+        )
+
+        own = [*settings.dns]
+        if settings.dns_link_local:
+            own.append(Listen(settings.dns_link_local, DNS_PORT))
+        recursor = make_recursor(rules, own, stats)
+        stack.push_async_callback(recursor.close)
+        make = partial(RecursiveResolver, recursor, Clients(rules.recursion_allow))
+    return make(
         catalog,
         Zone.named(*domains, ttls=ttls, only_passing=rules.only_passing, bare_names=rules.bare_names),
         view_of=reconciler.views.of,

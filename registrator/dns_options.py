@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import click
 
 from registrator.options import Command, option
-from registrator.settings import DnsSettings, SettingError, parse_domain
+from registrator.settings import DnsSettings, Listen, SettingError, parse_domain, parse_ip, parse_listen
 
 MAX_TTL = 2**31 - 1  # RFC 2181, 8
+DNS_PORT = 53
+SYSTEM = ("system",)  # the recursors of resolv.conf
 PATTERN = re.compile(r"[^\s*=]*\*?")
 
 
@@ -49,6 +52,20 @@ OPTIONS: tuple[Callable[[Command], Command], ...] = (
         show_default=True,
         help="UDP replies a second to one network (/24, /56) of public addresses; 0 is no limit.",
     ),
+    option(
+        "--recursor",
+        metavar="ADDR[:PORT]",
+        multiple=True,
+        help="Ask this resolver what is outside the zone; repeatable, the next where one fails; or system, "
+        "for the nameservers in the host's /etc/resolv.conf.  [default: none]",
+    ),
+    option(
+        "--recursion-allow",
+        metavar="CIDR",
+        multiple=True,
+        help="Ask recursors for these askers too, beside those on private, loopback and link-local "
+        "addresses; repeatable.",
+    ),
     option("--near", is_flag=True, help="Put this node's own instances first in DNS answers."),
     option("--bare-names", is_flag=True, help="Answer a name of one label, as redis, as that service."),
 )
@@ -72,6 +89,9 @@ def read_dns(options: Mapping[str, Any], read: Callable[[str, Callable[[Any], An
         near=options["near"],
         bare_names=options["bare_names"],
         rate_limit=options["rate_limit"],
+        recursors=read("recursor", parse_recursors) or (),
+        system_recursors=options["recursor"] == SYSTEM,
+        recursion_allow=read("recursion_allow", parse_networks) or (),
     )
 
 
@@ -84,3 +104,45 @@ def parse_service_ttls(texts: tuple[str, ...]) -> dict[str, int]:
             raise SettingError(f"{text!r} is no NAME=SECONDS; write for instance web=10, web*=5 or *=1")
         found[name.lower()] = int(seconds)
     return found
+
+
+def parse_recursors(texts: tuple[str, ...]) -> tuple[Listen, ...]:
+    """The addresses of recursors, without repetition; none for "system". Raises SettingError."""
+    if texts == SYSTEM:
+        return ()
+    if "system" in texts:
+        raise SettingError('"system" goes alone; drop it or drop the addresses beside it')
+    return tuple(dict.fromkeys(map(parse_recursor, texts)))
+
+
+def parse_recursor(text: str) -> Listen:
+    """A resolver's address, by default at port 53; IPv6 with a port is in brackets. Raises SettingError."""
+    bare = text.removeprefix("[").removesuffix("]") if text.startswith("[") and text.endswith("]") else text
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.search(r"[\d\]]:\d+$", text):
+            raise SettingError(
+                f"{text!r} is no ADDR or ADDR:PORT; write for instance 10.0.0.2, 10.0.0.2:5353, [fd00::2]:53 "
+                "or system"
+            ) from None
+        found = parse_listen(text)
+        address = ipaddress.ip_address(found.host)
+    else:
+        found = Listen(parse_ip(bare), DNS_PORT)
+    if address.is_unspecified or address.is_multicast or not found.port:
+        raise SettingError(f"no resolver can be asked at {text}; give the address of one")
+    return found
+
+
+def parse_networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Networks in CIDR notation; an address alone is one. Raises SettingError."""
+    return tuple(dict.fromkeys(map(parse_network, texts)))
+
+
+def parse_network(text: str) -> str:
+    """A network in canonical form. Raises SettingError."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise SettingError(f"{text!r} is no network ({error}); write for instance 203.0.113.0/24") from None

@@ -31,7 +31,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A socket address to listen on; `host` is an IPv4 or IPv6 address without brackets."""
+    """A socket address to listen on or to ask at; `host` is an IPv4 or IPv6 address without brackets."""
 
     host: str
     port: int
@@ -69,7 +69,9 @@ class DnsSettings:
     `udp_answers` is how many instances an UDP answer of 512 octets has at the
     most. `near`: this node's own come first. `bare_names`: one label alone is
     a service's name. `rate_limit`: UDP replies a second to one client network
-    that is not local, 0 for any number.
+    that is not local, 0 for any number. What is outside the zone is asked of
+    `recursors`, or, with `system_recursors`, of the nameservers of the host's
+    resolv.conf, for neighbours and for the networks `recursion_allow`.
     """
 
     alt_domain: str = ""
@@ -80,6 +82,9 @@ class DnsSettings:
     near: bool = False
     bare_names: bool = False
     rate_limit: int = 1000
+    recursors: tuple[Listen, ...] = ()
+    system_recursors: bool = False
+    recursion_allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

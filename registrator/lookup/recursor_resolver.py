@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from registrator.catalog import Directory
@@ -25,8 +25,10 @@ from registrator.lookup.names import ReverseName
 from registrator.lookup.records import Name, Rcode, Record, Type
 from registrator.lookup.recursor import Recursor
 from registrator.lookup.recursor_message import FAILURE, Inquiry, Reply
+from registrator.lookup.recursor_servers import SystemServers, is_own
 from registrator.lookup.resolver import LOAD_TIMEOUT, Resolver
 from registrator.model import Selected, Selection, Snapshot, View
+from registrator.settings import DnsSettings, Listen, SettingError
 from registrator.stats import Stats
 
 FOREIGN = "foreign"
@@ -84,10 +86,10 @@ class RecursiveResolver(Resolver):
 
     def __init__(
         self,
-        directory: Directory,
-        zone: Zone,
         recursor: Recursor,
         clients: Clients,
+        directory: Directory,
+        zone: Zone,
         *,
         view_of: Callable[[str], View],
         stats: Stats,
@@ -198,6 +200,16 @@ class RecursiveResolver(Resolver):
                 return await self._recursor.ask(inquiry)
         except TimeoutError:
             return FAILURE
+
+
+def make_recursor(rules: DnsSettings, own: Sequence[Listen], stats: Stats) -> Recursor:
+    """The recursor that the operator wants; `own` is where this agent answers. Raises SettingError."""
+    if rules.system_recursors:
+        return Recursor(SystemServers(own), stats)
+    for server in rules.recursors:
+        if is_own(server, own):
+            raise SettingError(f"--recursor: at {server} this agent itself answers; give another resolver")
+    return Recursor(lambda: rules.recursors, stats)
 
 
 def _key(inquiry: Inquiry) -> Foreign:
