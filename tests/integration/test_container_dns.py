@@ -29,6 +29,7 @@ from tests.support.swarm import OneNodeSwarm
 pytestmark = pytest.mark.engine
 
 PLAIN, BARE = "169.254.53.53", "169.254.53.54"  # BARE: with --bare-names
+SIX = "fd53::53"
 SEARCH = "service.consul"
 PEER = "peer"  # the service, with one instance on each network
 NETWORKS = ("bridge", "user", "overlay")
@@ -169,6 +170,16 @@ def node(
 
 
 @pytest.fixture(scope="module")
+def six(swarm: OneNodeSwarm, programs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A network with both families on the Swarm's node, and an agent at an address of IPv6."""
+    docker = Docker(swarm.url)
+    networks = {"six": docker.network(ipv6=True)}
+    agent = on_the_engine(swarm, tmp_path_factory.mktemp("six"), SIX)
+    with peers(docker, networks, [agent]) as found:
+        yield Node(docker, networks, found, programs)
+
+
+@pytest.fixture(scope="module")
 def wide(programs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """An engine whose daemon.json names our address for all containers, with an agent there."""
     folder = tmp_path_factory.mktemp
@@ -254,6 +265,12 @@ def test_what_is_ours_comes_from_us(node: Node, office: str, network: str, clien
     """The next server, which would deny it, is not asked; but by musl, where Docker is not between us."""
     asker = node.asker(network, BARE, office)
     assert node.resolve(client, f"{PEER}-{network}", asker) == {node.peers[network]}
+
+
+@pytest.mark.parametrize("client", ["glibc", "musl"])
+def test_by_an_ipv6_address(six: Node, client: str) -> None:
+    """The address may be one of IPv6, for containers that have that."""
+    assert six.resolve(client, f"{PEER}-six.{SEARCH}", six.asker("six", SIX)) == {six.peers["six"]}
 
 
 def test_the_address_goes_with_its_agent(swarm: OneNodeSwarm, tmp_path: Path) -> None:
