@@ -54,6 +54,19 @@ PYTHON_PROGRAM = """
 import socket, sys
 print({found[4][0] for found in socket.getaddrinfo(sys.argv[1], None, socket.AF_INET)})
 """
+UPSTREAM = """
+server:
+    interface: {address}
+    access-control: {address} allow
+    chroot: ""
+    username: ""
+    use-syslog: no
+    directory: "{folder}"
+    pidfile: "{folder}/pid"
+    local-zone: "." static
+    local-data: "printer.office.example. A {printer}"
+    local-data: "printer. A {printer}"
+"""
 CLIENTS = {
     "glibc": ["getent", "ahostsv4"],
     "musl": ["/resolve"],
@@ -181,16 +194,30 @@ def six(swarm: OneNodeSwarm, programs: list[str], tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def wide(programs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """An engine whose daemon.json names our address for all containers, with an agent there."""
+    """An engine whose daemon.json names our address for all containers; the agent there recurses."""
     folder = tmp_path_factory.mktemp
     with private_engine_at(folder("wide"), {"dns": [PLAIN]}) as engine:
         host = OneNodeSwarm(engine)
         docker = Docker(host.url)
         networks = {"bridge": "bridge", "user": docker.network()}
-        agent = on_the_engine(host, folder("agent"), PLAIN)
-        with peers(docker, networks, [agent]) as found:
+        agent = on_the_engine(host, folder("agent"), PLAIN, "--bare-names", "--recursor", host.address)
+        with upstream(host, folder("unbound")), peers(docker, networks, [agent]) as found:
             yield Node(docker, networks, found, programs)
         host.close()
+
+
+@contextmanager
+def upstream(host: OneNodeSwarm, folder: Path) -> Iterator[None]:
+    """unbound, which knows two names and denies all others."""
+    if not shutil.which("unbound"):
+        unavailable("unbound is missing; install Debian's unbound")
+    (folder / "conf").write_text(UPSTREAM.format(folder=folder, address=host.address, printer=PRINTER))
+    server = subprocess.Popen([*host.enter, "unbound", "-d", "-c", folder / "conf"])
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +350,21 @@ def test_as_the_dns_of_the_whole_engine(wide: Node, network: str, client: str) -
     """A container without any DNS settings finds its peers, by the engine's daemon.json."""
     asker = wide.asker(network)
     assert wide.resolve(client, f"{PEER}-{network}.{SEARCH}", asker) == {wide.peers[network]}
+
+
+@pytest.mark.parametrize("network", ["bridge", "user"])
+@each_client
+def test_with_a_recursor_it_is_all_that_a_container_needs(wide: Node, network: str, client: str) -> None:
+    """What is not ours comes from the recursor: other names, and those of one label that are no service's."""
+    asker = wide.asker(network)
+    assert wide.resolve(client, "printer.office.example", asker) == {PRINTER}
+    assert wide.resolve(client, "printer", asker) == {PRINTER}
+    assert wide.resolve(client, f"{PEER}-{network}", asker) == {wide.peers[network]}
+
+
+@pytest.mark.parametrize("network", ["bridge", "user"])
+@pytest.mark.parametrize("name", ["nobody", "nobody.office.example", f"nobody.{SEARCH}"])
+def test_musl_is_told_at_once_what_does_not_exist(wide: Node, network: str, name: str) -> None:
+    """With a recursor nothing is refused, for which it would wait five seconds to say "Try again"."""
+    told = wide.docker.exec(wide.asker(network), *CLIENTS["musl"], name)
+    assert told == "Name does not resolve\n"
