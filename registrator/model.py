@@ -106,7 +106,8 @@ class SwarmService:
     """What only a Swarm's managers know of a service (`GET /services`).
 
     `labels` are those under `deploy:` in a stack file. `replicas` is 0 where
-    `mode` has none (global).
+    `mode` has none (global). `stop_timeout` is its stop_grace_period in
+    seconds, None where it has none of its own.
     """
 
     id: str
@@ -115,6 +116,7 @@ class SwarmService:
     mesh: tuple[MeshPort, ...] = ()
     mode: str = ""  # replicated, global, replicated-job or global-job
     replicas: int = 0
+    stop_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

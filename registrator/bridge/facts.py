@@ -3,7 +3,8 @@
 Labels under `deploy:` count as the container's own, which win where both say
 something: they are the more specific. A port that the routing mesh publishes is
 published on every node; the engine of a task's node does not tell it, and
-without EXPOSE it does not tell the port at all.
+without EXPOSE it does not tell the port at all. For how long a task may go on
+after its stop signal is in no document of its container either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ EVERYWHERE = "0.0.0.0"
 
 
 def with_facts(container: Container, service: SwarmService | None) -> Container:
-    """A task's container with its service's labels and mesh ports; as it is where nothing is known."""
+    """A task's container with its service's labels, mesh ports and grace period, as far as they are known."""
     if service is None:
         return container
     ports = {(port.number, port.protocol): port for port in container.ports}
@@ -31,4 +32,5 @@ def with_facts(container: Container, service: SwarmService | None) -> Container:
         container,
         labels={**service.labels, **container.labels},
         ports=tuple(ports[at] for at in sorted(ports)),
+        stop_timeout=container.stop_timeout if service.stop_timeout is None else service.stop_timeout,
     )

@@ -39,6 +39,7 @@ def parse_service(document: object) -> SwarmService:
         mesh=tuple(sorted(_mesh(as_mapping(service.get("Endpoint"))), key=lambda p: (p.number, p.protocol))),
         mode=mode,
         replicas=replicas,
+        stop_timeout=_stop_timeout(as_mapping(spec.get("TaskTemplate"))),
     )
 
 
@@ -53,6 +54,12 @@ def _mode(document: Mapping[str, object]) -> tuple[str, int]:
         if key in document:
             return mode, as_integer(as_mapping(document[key]).get(count)) or 0
     return "", 0
+
+
+def _stop_timeout(template: Mapping[str, object]) -> float | None:
+    """The seconds of a service's stop_grace_period, which is in nanoseconds."""
+    grace = as_integer(as_mapping(template.get("ContainerSpec")).get("StopGracePeriod"))
+    return None if grace is None else grace / 1e9
 
 
 def _mesh(endpoint: Mapping[str, object]) -> Iterator[MeshPort]:

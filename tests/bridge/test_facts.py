@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,12 @@ def only(task: Container, policy: Policy = POLICY) -> Instance:
 def test_a_container_of_no_known_service_stays_as_it_is() -> None:
     """Facts that nobody has told change nothing."""
     assert with_facts(task(exposed(80)), None) == task(exposed(80))
+
+
+def test_the_services_grace_period_is_the_tasks() -> None:
+    """The container's own is Docker's default, whatever the service says."""
+    assert with_facts(task(), replace(service(), stop_timeout=60.0)).stop_timeout == 60.0
+    assert with_facts(task(), service()).stop_timeout == task().stop_timeout
 
 
 @pytest.mark.parametrize(

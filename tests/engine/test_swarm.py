@@ -41,6 +41,8 @@ def port(target: Any, published: Any, protocol: str = "tcp", mode: str = "ingres
          {"mode": "replicated-job", "replicas": 5}, "a job: so many tasks until it is done"),
         (service(Mode={"GlobalJob": {}}), {"mode": "global-job"}, "a job on each node"),
         (service(Mode={"Odd": {}}), {}, "a mode of times to come"),
+        (service(TaskTemplate={"ContainerSpec": {"StopGracePeriod": 2_500_000_000}}),
+         {"stop_timeout": 2.5}, "a grace period of its own, in nanoseconds"),
     ],
 )  # fmt: skip
 def test_a_service(document: object, means: dict[str, Any], why: str) -> None:

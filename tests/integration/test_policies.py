@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,22 @@ def test_only_its_own_stop_signal_drains_a_container(start: Start, docker: Docke
     assert docker.inspect(container)["State"]["Running"]
     wait_for(lambda: agent.ask(name) == address, "survivor back in lookups", 5)
     assert time.monotonic() - began >= 1
+
+
+def test_a_longer_stop_than_the_containers_own_is_not_known(start: Start, docker: Docker) -> None:
+    """Neither event nor inspect tells of `docker stop -t`: the container is back until it is killed."""
+    agent = start()
+    name = unique("web")
+    container = told(docker, name, STUBBORN, stop_timeout=1)
+    address = [docker.address(container)]
+    wait_for(lambda: agent.ask(name) == address, "A record", SECOND)
+    stopping = threading.Thread(target=docker.stop, args=(container, 4))
+    stopping.start()
+    wait_for(lambda: agent.ask(name) == ["NXDOMAIN"], "drained instance", SECOND)
+    wait_for(lambda: agent.ask(name) == address, "survivor of its own grace period", 3)
+    stopping.join()
+    wait_for(lambda: agent.ask(name) == ["NXDOMAIN"], "end of the instance", SECOND)
+    wait_for(lambda: not registered(agent, name), "end of the registration", SECOND)
 
 
 def test_docker_stop_drains_while_the_process_finishes(start: Start, docker: Docker) -> None:

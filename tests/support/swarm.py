@@ -86,11 +86,13 @@ class OneNodeSwarm:
         deploy: Mapping[str, str] | None = None,
         mesh: Mapping[int, int] | None = None,
         host: Mapping[int, int] | None = None,
+        grace: int | None = None,
     ) -> str:
         """Create a service and wait for its tasks; returns its id.
 
         `labels` are its containers', `deploy` the service's own; `mesh` and
-        `host` map published ports to those of the tasks.
+        `host` map published ports to those of the tasks. `grace` is its
+        stop_grace_period in seconds.
         """
         ports: dict[int, Any] = {
             published: (target, "tcp", mode)
@@ -98,6 +100,8 @@ class OneNodeSwarm:
             for published, target in (mapped or {}).items()
         }
         spec = ContainerSpec(IMAGE, list(command), labels=dict(labels or {}))
+        if grace is not None:
+            spec["StopGracePeriod"] = grace * 10**9
         created = self.api.create_service(
             TaskTemplate(spec, networks=[NetworkAttachmentConfig(network) for network in networks]),
             name=name,

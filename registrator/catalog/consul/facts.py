@@ -3,9 +3,10 @@
 `registrator/swarm/<cluster id>/<service id>` holds a JSON document:
 
     {"schema": 1, "id": "...", "name": "...", "labels": {...}, "mode": "replicated", "replicas": 2,
-     "mesh": [{"target": 80, "protocol": "tcp", "published": 8080}]}
+     "mesh": [{"target": 80, "protocol": "tcp", "published": 8080}], "stop_timeout": 30.0}
 
-Within a schema members are only ever added, and unknown ones are ignored.
+The last is only there where the service has one. Within a schema members are
+only ever added, and unknown ones are ignored.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from registrator.model import MeshPort, SwarmService
 
 PREFIX = "registrator/swarm/"
 SCHEMA = 1
+MAX_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def key(item: Mapping[str, Any]) -> tuple[str, Key]:
 
 def encode(service: SwarmService) -> str:
     """The document of a service."""
-    document = {
+    document: dict[str, object] = {
         "schema": SCHEMA,
         "id": service.id,
         "name": service.name,
@@ -50,6 +52,8 @@ def encode(service: SwarmService) -> str:
             for port in service.mesh
         ],
     }
+    if service.stop_timeout is not None:
+        document["stop_timeout"] = service.stop_timeout
     return json.dumps(document, sort_keys=True)
 
 
@@ -66,6 +70,7 @@ def decode(text: str) -> SwarmService | None:
             mesh=tuple(MeshPort(p["target"], p["protocol"], p["published"]) for p in document["mesh"]),
             mode=document["mode"],
             replicas=document["replicas"],
+            stop_timeout=document.get("stop_timeout"),
         )
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
@@ -89,4 +94,9 @@ def _is_sound(service: SwarmService) -> bool:
         all(isinstance(text, str) for text in (*texts, *(port.protocol for port in service.mesh)))
         and all(type(number) is int and 0 < number <= 65535 for number in ports)
         and type(service.replicas) is int
+        and (service.stop_timeout is None or _is_duration(service.stop_timeout))
     )
+
+
+def _is_duration(seconds: float) -> bool:
+    return type(seconds) in (int, float) and 0 <= seconds <= MAX_SECONDS
