@@ -82,27 +82,28 @@ def srv(agent: AgentProcess, name: str) -> tuple[list[str], dict[str, list[str]]
     return [str(record) for answer in reply.answer for record in answer], glue
 
 
-def test_a_container_with_both_families_is_found_by_both(start: Start, docker: Docker, network: str) -> None:
-    """Both are registered, with the container's own port; A and AAAA give them."""
-    agent = start()
+def found(agent: AgentProcess, docker: Docker, network: str) -> tuple[str, str, str]:
+    """A service that lookups know, and its container's two addresses."""
     name = unique("web")
     container = docker.run(
         command=HTTPD, labels={"SERVICE_NAME": name}, expose=["80/tcp"], networks=[network]
     )
     four, six = both(docker, container, network)
     wait_for(lambda: agent.ask(name) == [four], "A record", SECOND)
+    return name, four, six
+
+
+def test_a_container_with_both_families_is_found_by_both(start: Start, docker: Docker, network: str) -> None:
+    """Both are registered, with the container's own port; A and AAAA give them."""
+    agent = start()
+    name, four, six = found(agent, docker, network)
     assert agent.ask(name, "AAAA") == [six]
     assert tagged(agent, name) == {f"{network} ipv4": (four, 80), f"{network} ipv6": (six, 80)}
 
 
 def test_the_glue_of_srv_has_both_families(start: Start, docker: Docker, network: str) -> None:
     agent = start()
-    name = unique("web")
-    container = docker.run(
-        command=HTTPD, labels={"SERVICE_NAME": name}, expose=["80/tcp"], networks=[network]
-    )
-    four, six = both(docker, container, network)
-    wait_for(lambda: agent.ask(name) == [four], "A record", SECOND)
+    name, four, six = found(agent, docker, network)
     answers, glue = srv(agent, name)
     assert {answer.split()[2] for answer in answers} == {"80"}
     assert glue == {"A": [four], "AAAA": [six]}

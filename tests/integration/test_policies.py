@@ -94,13 +94,19 @@ def test_deregister(
         wait_for(lambda: states(agent, name) == {"docker": output}, "critical instance", SECOND)
 
 
-def test_a_failed_container_that_is_started_again_is_back(start: Start, docker: Docker) -> None:
-    agent = start("--deregister", "on-success")
+def failed(agent: AgentProcess, docker: Docker) -> tuple[str, str]:
+    """The name and the container of a service that ended with an error, which its instance tells."""
     name = unique("web")
     container = told(docker, name, ending(3))
     wait_for(lambda: agent.ask(name) != ["NXDOMAIN"], "A record", SECOND)
     docker.kill(container, signal.SIGUSR1)
     wait_for(lambda: states(agent, name) == {"docker": "exited with code 3"}, "critical instance", SECOND)
+    return name, container
+
+
+def test_a_failed_container_that_is_started_again_is_back(start: Start, docker: Docker) -> None:
+    agent = start("--deregister", "on-success")
+    name, container = failed(agent, docker)
     docker.start(container)
     wait_for(lambda: agent.ask(name) != ["NXDOMAIN"], "A record again", SECOND)
     assert states(agent, name) == {}
@@ -109,11 +115,7 @@ def test_a_failed_container_that_is_started_again_is_back(start: Start, docker: 
 def test_a_failed_container_that_is_removed_goes(start: Start, docker: Docker) -> None:
     """With on-success a service stays as long as its container is there to be looked into."""
     agent = start("--deregister", "on-success")
-    name = unique("web")
-    container = told(docker, name, ending(3))
-    wait_for(lambda: agent.ask(name) != ["NXDOMAIN"], "A record", SECOND)
-    docker.kill(container, signal.SIGUSR1)
-    wait_for(lambda: states(agent, name) == {"docker": "exited with code 3"}, "critical instance", SECOND)
+    name, container = failed(agent, docker)
     docker.remove(container)
     wait_for(lambda: not registered(agent, name), "end of the instance", SECOND)
 
