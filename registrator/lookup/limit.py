@@ -4,14 +4,12 @@ Whoever forges a source has us send replies to a victim. So each client network
 outside (see `askers`) gets so many replies a second over UDP; of the queries
 beyond, every second gets an empty reply with TC, no longer than the query,
 which a true asker follows over TCP, and the others get none (BIND calls that
-response rate limiting with slip 2). Neighbours are not limited.
+response rate limiting with slip 2). Neighbours are never judged.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-
-from registrator.lookup.askers import client_of
 
 WINDOW = 1.0  # seconds
 MAX_CLIENTS = 10_000  # counted each for itself in a window; the others share one count
@@ -34,10 +32,9 @@ class RateLimit:
         self._counts: dict[str, int] = {}
         self._until = 0.0
 
-    def judge(self, source: str, now: float) -> Verdict:
-        """What a query from this IP address gets at `now`, in seconds of a monotonic clock."""
-        client = client_of(source)
-        if client is None or not self._most:
+    def judge(self, client: str, now: float) -> Verdict:
+        """What a query from this network (see `client_of`) gets at `now`, in seconds of a monotonic clock."""
+        if not self._most:
             return Verdict.REPLY
         if now >= self._until:
             self._counts.clear()

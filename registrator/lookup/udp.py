@@ -17,6 +17,7 @@ from typing import Any
 
 from registrator.lookup import sharing
 from registrator.lookup.ask import NotLoaded
+from registrator.lookup.askers import client_of
 from registrator.lookup.limit import RateLimit, Verdict
 from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
@@ -96,7 +97,8 @@ class UdpServer:
             except OSError:  # nothing more, or an error that belongs to an earlier reply
                 break
             source = peer[0].partition("%")[0] if six else peer[0]  # a link-local one names its interface
-            if (verdict := judge(source, now)) is not REPLY:
+            client = client_of(source)
+            if client is not None and (verdict := judge(client, now)) is not REPLY:
                 self._hold_back(verdict, packet, peer, [])
                 continue
             reply = quick(packet, source, snapshot, now)
@@ -121,7 +123,8 @@ class UdpServer:
                 break
             ancillary = [_source(*item) for item in told]
             source = peer[0].partition("%")[0]
-            if (verdict := self._limit.judge(source, now)) is not REPLY:
+            client = client_of(source)
+            if client is not None and (verdict := self._limit.judge(client, now)) is not REPLY:
                 self._hold_back(verdict, packet, peer, ancillary)
                 continue
             reply = resolver.quick(packet, source, snapshot, now)
@@ -151,7 +154,7 @@ class UdpServer:
 
     def _answer_later(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
         if len(self._waiting) >= MAX_WAITING:
-            self._send(self._resolver.servfail(packet, UDP), peer, ancillary)
+            self._send(self._resolver.servfail(packet, source, UDP), peer, ancillary)
             return
         task = asyncio.create_task(self._resolve(packet, source, peer, ancillary))
         self._waiting.add(task)

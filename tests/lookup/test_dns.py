@@ -313,7 +313,7 @@ async def test_an_asker_over_the_rate_limit_is_answered_over_tcp(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit every second query gets TC and no records, no reply is longer than its query."""
-    monkeypatch.setattr(limit, "client_of", lambda source: f"{source}/24")
+    monkeypatch.setattr(udp, "client_of", lambda source: f"{source}/24")
     monkeypatch.setattr(limit, "WINDOW", 60.0)
     stats = Stats()
     async with serving(listen, stats=stats, rate_limit=2) as server:

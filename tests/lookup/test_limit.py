@@ -41,48 +41,42 @@ def test_who_counts_as_one_client(source: str, client: str | None, sentence: str
 def test_beyond_the_limit_every_second_query_is_sent_to_tcp() -> None:
     """Three replies, then an empty one with TC and none in turn; the next second begins anew."""
     limit = RateLimit(3)
-    assert [limit.judge("192.0.2.1", 10.0) for _ in range(7)] == [REPLY] * 3 + [SLIP, DROP] * 2
-    assert limit.judge("192.0.2.200", 10.5) is SLIP, "another address of the same network"
-    assert limit.judge("192.0.3.1", 10.5) is REPLY, "another network"
-    assert limit.judge("192.0.2.1", 11.0) is REPLY
-
-
-@pytest.mark.parametrize("source", ["127.0.0.1", "10.0.0.1", "fd00::1"])
-def test_a_neighbour_has_no_limit(source: str) -> None:
-    limit = RateLimit(1)
-    assert {limit.judge(source, 0.0) for _ in range(1000)} == {REPLY}
+    assert [limit.judge("one", 10.0) for _ in range(7)] == [REPLY] * 3 + [SLIP, DROP] * 2
+    assert limit.judge("one", 10.9) is SLIP
+    assert limit.judge("another", 10.9) is REPLY
+    assert limit.judge("one", 11.0) is REPLY
 
 
 def test_zero_is_no_limit() -> None:
     limit = RateLimit(0)
-    assert {limit.judge("192.0.2.1", 0.0) for _ in range(1000)} == {REPLY}
+    assert {limit.judge("one", 0.0) for _ in range(1000)} == {REPLY}
 
 
 def test_a_flood_from_forged_networks_takes_no_more_memory() -> None:
     """Beyond the cap all new networks share one count; those that were there before keep their own."""
     limit = RateLimit(5)
-    known = "192.0.2.1"
+    known = "one"
     limit.judge(known, 0.0)
     for number in range(MAX_CLIENTS + 500):
-        limit.judge(f"{11 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.1", 0.0)
+        limit.judge(f"network {number}", 0.0)
     assert len(limit._counts) == MAX_CLIENTS + 1
-    assert limit.judge("203.0.113.1", 0.0) is not REPLY
+    assert limit.judge("one more", 0.0) is not REPLY
     assert limit.judge(known, 0.0) is REPLY
     assert OTHERS in limit._counts
 
 
 @given(
     most=st.integers(1, 20),
-    queries=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["192.0.2.1", "192.0.2.9", "2001:db8::1"]))),
+    queries=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["one", "another"]))),
 )
 def test_no_client_has_more_replies_in_a_second_than_twice_the_limit(
     most: int, queries: list[tuple[float, str]]
 ) -> None:
     """Whenever they come: a second may lie across two of the limit's own."""
     limit, replies = RateLimit(most), []
-    for now, source in sorted(queries):
-        if limit.judge(source, now) is REPLY:
-            replies.append((now, client_of(source)))
+    for now, client in sorted(queries):
+        if limit.judge(client, now) is REPLY:
+            replies.append((now, client))
     for begin, _ in replies:
         within = Counter(client for now, client in replies if begin <= now < begin + 1)
         assert max(within.values()) <= 2 * most
