@@ -130,6 +130,7 @@ class Container:
     health: str = ""  # "", starting, healthy or unhealthy; "" is "no HEALTHCHECK"
     health_output: str = ""  # the last probe's own output
     exit_code: int = 0
+    started: str = ""  # when, in UTC (RFC 3339, to the second); "" where that is not known
     hostname: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)

@@ -43,6 +43,7 @@ from registrator.model import (
 from registrator.policy import Policy, selects
 
 META_NAME = "registrator-name"
+META_STARTED = "registrator-started"
 
 # The TTL of the check by which the agent reports Docker's word. It is long so
 # that the agent's own death or update empties no lookup; the node's death
@@ -159,6 +160,8 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
     if preferred is None:
         return None
     own = {META_OWNER: host.owner, META_CONTAINER: container.id, **_swarm_meta(container.task)}
+    if container.started:  # the same for the container's whole life: it costs no write of its own
+        own[META_STARTED] = container.started
     return Instance(
         # As gliderlabs/registrator writes it.
         id=wishes.id or f"{host.name}:{container.name}:{port_id(port)}",

@@ -42,6 +42,9 @@ OUTPUT_LIMIT = 500  # characters of a health check's output
 
 _PLACE = ("NetworkID", "IPAddress", "GlobalIPv6Address")  # what matters of a container's place on a network
 _HEALTH_IN_STATUS = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
+_STARTED = re.compile(
+    r"(?P<seconds>[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z"
+)
 _SIGNAL = re.compile(
     r"(?:SIG)?(?:(?P<number>[0-9]{1,2})|(?P<name>[A-Z][A-Z0-9]*))(?P<offset>[+-][0-9]{1,2})?"
 )
@@ -110,6 +113,7 @@ def parse_inspect(document: object) -> Container:
         health=_health(health),
         health_output=_health_output(health),
         exit_code=as_integer(state.get("ExitCode")) or 0,
+        started=_started(state.get("StartedAt")),
         labels=labels,
         env=_environment(config.get("Env")),
         ports=_ports(as_mapping(config.get("ExposedPorts")), as_mapping(settings.get("Ports"))),
@@ -131,6 +135,12 @@ def _health(health: Mapping[str, Any]) -> str:
 def _health_output(health: Mapping[str, Any]) -> str:
     log = as_list(health.get("Log"))
     return as_text(as_mapping(log[-1]).get("Output")).strip()[:OUTPUT_LIMIT] if log else ""
+
+
+def _started(value: object) -> str:
+    """A time without its fraction; the year 1 is Docker's "never"."""
+    told = _STARTED.fullmatch(as_text(value))
+    return f"{told['seconds']}Z" if told else ""
 
 
 def _environment(value: object) -> dict[str, str]:

@@ -230,6 +230,14 @@ def test_meta_tells_owner_and_container_and_tags_are_sorted() -> None:
     assert instance.tags == ("a", "b", "udp")
 
 
+def test_meta_tells_since_when_the_container_runs_and_nothing_else_changes_it() -> None:
+    started = "2026-11-20T22:11:04Z"
+    (up,), _ = instances(container(exposed(80), started=started, health="healthy"), HOST, POLICY)
+    (ill,), _ = instances(container(exposed(80), started=started, health="unhealthy"), HOST, POLICY)
+    assert up.meta["registrator-started"] == started
+    assert ill.meta == up.meta, "health is reported, not registered"
+
+
 def test_a_default_name_that_dns_cannot_hold_is_kept_in_meta() -> None:
     (instance,), problems = instances(container(exposed(80), compose_service="my.app"), HOST, POLICY)
     assert instance.service == "my-app"

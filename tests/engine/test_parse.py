@@ -34,6 +34,21 @@ def test_a_plain_container_has_nulls_for_all_that_it_lacks() -> None:
     assert parse_inspect(inspected()) == Container(id=ID, name="web", image="nginx:1", state="running")
 
 
+@pytest.mark.parametrize(
+    ("told", "started"),
+    [
+        ("2026-11-20T22:11:04.123456789Z", "2026-11-20T22:11:04Z"),
+        ("2026-11-20T22:11:04Z", "2026-11-20T22:11:04Z"),
+        ("0001-01-01T00:00:00Z", ""),
+        ("yesterday", ""),
+        (7, ""),
+        (None, ""),
+    ],
+)
+def test_since_when_it_runs_is_told_to_the_second(told: object, started: str) -> None:
+    assert parse_inspect(inspected(state={"StartedAt": told})).started == started
+
+
 def test_ports_are_the_union_of_exposed_and_published() -> None:
     """Exposed and published ports make one list, by number and protocol, with all bindings, IPv4 first."""
     container = parse_inspect(

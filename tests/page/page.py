@@ -42,6 +42,13 @@ class Page:
         """Node, service and status of every tile that is shown."""
         return [tuple(tile) for tile in self.chrome.execute_script(TILES)]
 
+    def up_since(self) -> list[str]:
+        """In the view of a service: since when the containers run of those of which it is known."""
+        script = """return [...document.querySelectorAll(".instance dt")]
+          .filter((term) => term.textContent === "up since")
+          .map((term) => term.nextSibling.querySelector("time")?.dateTime).filter(Boolean)"""
+        return [str(time).replace(".000Z", "Z") for time in self.chrome.execute_script(script)]
+
     def until_text(self, selector: str, text: str) -> None:
         wait_for(lambda: any(text in found for found in self.texts(selector)), f"{text!r} in {selector}")
 

@@ -18,9 +18,11 @@ from tests.support.engine import wait_for
 pytestmark = pytest.mark.browser
 
 N1, N2 = Node("node-1", "192.0.2.1", id="1"), Node("node-2", "192.0.2.2", id="2")
+STARTED = "2026-11-20T22:11:04Z"
+META = {"team": "data", "registrator-started": STARTED}
 WEBNET = Address("webnet", "id1", "10.0.1.5", 8080)
 SNAPSHOT = snapshot_of(
-    entry("redis", 1, node=N1, tags=("master", "v7"), meta={"team": "data"}, addresses=(WEBNET,)),
+    entry("redis", 1, node=N1, tags=("master", "v7"), meta=META, addresses=(WEBNET,)),
     entry("web", 1, node=N1),
     entry("web", 2, node=N2, status=WARNING),
     entry("sick", 1, node=N2, status=CRITICAL),
@@ -87,6 +89,9 @@ def test_a_service_shows_all_that_is_known_of_each_instance(page: Page) -> None:
             assert part in text
         assert "said so" in text, "the check's output"
         page.until_text(".facts dd", "registered redis at 10.0.0.1:80")
+        assert page.up_since() == [STARTED]
+        page.chrome.get(f"{front.url}/#/services/web")
+        page.until_text(".instance", "not known: no agent registered it")
         page.assert_clean(front.url)
 
 

@@ -57,16 +57,17 @@ def test_what_docker_does_is_seen_within_a_second(page: Page, docker: Docker, ur
     page.assert_clean(url)
 
 
-def test_an_unhealthy_container_is_shown_with_what_its_check_said(
+def test_an_unhealthy_container_is_shown_with_what_its_check_said_and_since_when_it_runs(
     page: Page, docker: Docker, url: str
 ) -> None:
     name = unique("ill")
-    docker.run(
+    container = docker.run(
         labels={"SERVICE_NAME": name, "SERVICE_PORT": "80"},
         healthcheck=health("echo the disk is full; exit 1"),
     )
     page.open(url, f"services/{name}")
     page.until_text(".instance pre", "the disk is full")
+    assert page.up_since() == [docker.inspect(container)["State"]["StartedAt"].partition(".")[0] + "Z"]
     page.chrome.get(f"{url}/#/nodes")
     wait_for(lambda: statuses(page, name) == [CRITICAL], "the tile")
 

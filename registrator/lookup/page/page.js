@@ -177,6 +177,8 @@ function putTile(entry) {
 function dropTile(entry) {
   tiles.get(keyOf(entry))?.remove();
   tiles.delete(keyOf(entry));
+  since.delete(entry.Service.ID);
+  heard.delete(entry.Service.ID);
 }
 
 function paintNodes() {
@@ -248,13 +250,22 @@ function card(entry) {
   const fact = (term, ...values) => facts.append(make("dt", {}, term), make("dd", {}, ...values));
   fact("node", `${node.Node} (${node.Address})`);
   fact("addresses", addresses(entry));
+  fact("up since", startOf(service));
   const change = since.get(service.ID);
-  fact("since", ...(change ? [make("time", { dateTime: new Date(change.time * 1000).toISOString() }, clock(change.time)), ` ${change.text}`] : ["before this agent's events begin"]));
+  if (change) fact("last change", make("time", { dateTime: new Date(change.time * 1000).toISOString() }, clock(change.time)), ` ${change.text}`);
   if (service.Tags.length) fact("tags", ...service.Tags.map((tag) => make("span", { className: "tag" }, tag)));
   const meta = Object.entries(service.Meta ?? {});
   if (meta.length) fact("meta", ...meta.map(([key, value]) => make("div", { className: "mono" }, `${key}=${value}`)));
   fact("checks", ...(entry.Checks.length ? entry.Checks.map(checkOf) : ["none: it always counts as passing"]));
   return make("section", { className: "instance", "aria-label": service.ID }, make("header", {}, make("h3", {}, service.ID), badge(worst(entry.Checks))), facts);
+}
+
+// When its container was started, as the agent of its node has it in Meta.
+function startOf(service) {
+  const started = service.Meta?.["registrator-started"] ?? "";
+  const time = new Date(started);
+  if (!started || isNaN(time)) return make("span", { className: "quiet" }, "not known: no agent registered it");
+  return make("time", { dateTime: time.toISOString() }, time.toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false }));
 }
 
 function addresses(entry) {
@@ -308,7 +319,8 @@ function explanation(found) {
 // Events ------------------------------------------------------------------------------
 
 function addEvent(change) {
-  if (change.instance) since.set(change.instance, change);
+  if (change.kind === "deregistered") since.delete(change.instance);
+  else if (change.instance) since.set(change.instance, change);
   const kind = make("span", { className: "kind", "data-kind": change.kind }, change.kind);
   const when = make("time", { dateTime: new Date(change.time * 1000).toISOString() }, clock(change.time));
   $("log").prepend(make("li", {}, when, kind, make("span", {}, change.text)));
