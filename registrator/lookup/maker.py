@@ -120,6 +120,8 @@ class Maker:
         seed = random.getrandbits(32)
         known = Known(reading.snapshot, note, follow if elsewhere else nothing_elsewhere)
         answer = self._answer(job, known, _order(seed, 0, 1))
+        if elsewhere and any(record.type == Type.CNAME for record in answer.answers):
+            answer = replace(answer, alike=False)  # a chain that leads outside needs all of its links
         rendered = self._rendered(job, answer, seed)
         if asked or isinstance(job.question.subject, Transfer) or answers.is_outside(job.question, snapshot):
             return Made(rendered)

@@ -32,7 +32,7 @@ from registrator.settings import DnsSettings, Listen, SettingError
 from registrator.stats import Stats
 
 FOREIGN = "foreign"
-MAX_TARGETS = 8  # names outside that one answer of the zone is followed to
+MAX_FETCHED = 16  # inquiries for one answer of the zone, two for a name; what is kept does not count
 MAX_FOLLOWED = 5  # records of each and type, as in Consul
 MAX_ASKERS = 4096  # addresses whose permission is remembered
 # OPT and what concerns a message rather than a name (RFC 6895, 3.1); ANY may be forwarded.
@@ -162,18 +162,18 @@ class RecursiveResolver(Resolver):
     def _follower(self, job: Job, loaded: Mapping[Selection, Selected], wanted: list[Inquiry]) -> Elsewhere:
         """What is known of names outside; what has to be fetched first is put into `wanted`."""
         kinds = _kinds(job.query.qtype)
-        names: set[Name] = set()
+        # Once: the next time instances come in another order, and others would be missing.
+        fetch = job.query.flags & wire.RD and not any(isinstance(key, Foreign) for key in loaded)
 
         def follow(name: Name) -> tuple[Record, ...]:
-            names.add(name)
-            if not job.recursion or len(names) > MAX_TARGETS:
+            if not job.recursion:
                 return ()
             records: dict[Record, None] = {}
             for inquiry in (Inquiry.of(name, kind) for kind in kinds):
                 found = self._found(inquiry, loaded)
                 if found is not None:
                     records.update(dict.fromkeys(found[0].addresses(found[1])[:MAX_FOLLOWED]))
-                elif job.query.flags & wire.RD and inquiry not in wanted:
+                elif fetch and inquiry not in wanted and len(wanted) < MAX_FETCHED:
                     wanted.append(inquiry)
             return tuple(records)
 

@@ -30,6 +30,8 @@ def busy() -> Stats:
     stats.drained = 11
     stats.logged["error"] = 12
     stats.watched = 13
+    stats.recursions["missing"] = 14
+    stats.recursor_hits, stats.recursor_cached, stats.recursor_octets = 15, 16, 17
     for seconds in (0.0005, 0.003, 0.003, 99.0, -1.0):
         stats.event_lag.observe(seconds)
     return stats
@@ -62,6 +64,10 @@ def test_every_counter_and_gauge_is_shown() -> None:
         ("registrator_drained_containers_total", ()): 11,
         ("registrator_log_lines_total", (("level", "error"),)): 12,
         ("registrator_directory_watches", ()): 13,
+        ("registrator_recursor_queries_total", (("outcome", "missing"),)): 14,
+        ("registrator_recursor_cache_hits_total", ()): 15,
+        ("registrator_recursor_cached_replies", ()): 16,
+        ("registrator_recursor_cached_octets", ()): 17,
         ("registrator_event_lag_seconds_count", ()): 5,
         ("registrator_event_lag_seconds_bucket", (("le", "0.001"),)): 2,
         ("registrator_event_lag_seconds_bucket", (("le", "0.005"),)): 4,
