@@ -364,6 +364,19 @@ def test_with_a_recursor_it_is_all_that_a_container_needs(wide: Node, network: s
     assert wide.resolve(client, f"{PEER}-{network}", asker) == {wide.peers[network]}
 
 
+def test_an_agents_own_container_needs_a_name_server_of_its_own(wide: Node) -> None:
+    """On the host's network too Docker writes the engine's setting, unless the container has one."""
+    engines = wide.docker.run(network_mode="host")
+    assert nameserver(wide, engines) == PLAIN
+    own = wide.docker.run(network_mode="host", dns=["192.0.2.53"])
+    assert nameserver(wide, own) == "192.0.2.53"
+
+
+def nameserver(node: Node, container: str) -> str:
+    """The first name server of a container's resolv.conf."""
+    return node.docker.exec(container, "cat", "/etc/resolv.conf").split("nameserver ")[1].split()[0]
+
+
 @pytest.mark.parametrize("network", ["bridge", "user"])
 @pytest.mark.parametrize("name", ["nobody", "nobody.office.example", f"nobody.{SEARCH}"])
 def test_musl_is_told_at_once_what_does_not_exist(wide: Node, network: str, name: str) -> None:
