@@ -19,7 +19,7 @@ from registrator.lookup.resolver import Resolver
 from registrator.lookup.sharing import Seat
 
 IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
-QUIET = 0.05  # seconds without a query, before a server that retires ends a connection
+QUIET = 0.5  # seconds without a query, before a server that retires ends a connection
 MAX_CONNECTIONS = 256
 MAX_PER_CLIENT = 16
 BACKLOG = 128
@@ -92,7 +92,9 @@ class TcpServer:
         self._connections[connection] = None
         writer.transport.set_write_buffer_limits(0)  # so that drain() means "all is sent"
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            # Cancelled by `close`: were the task to say so, asyncio would log it as an error.
+            ends = OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError
+            with contextlib.suppress(*ends):
                 await self._converse(connection, reader, writer)
         finally:
             self._connections.pop(connection, None)

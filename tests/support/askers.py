@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import unavailable
 
 PER_CONNECTION = 20  # queries that dnsperf asks on one TCP connection
@@ -93,3 +95,13 @@ class HttpLoop:
             if not self._keep:
                 connection.close()
         connection.close()
+
+
+def nothing_is_missing(clients: list[DnsPerf | HttpLoop]) -> None:
+    """Stop the clients; every one got an answer, a good one, to each of its questions."""
+    results = [client.stop() for client in clients]
+    for client, (got, _) in zip(clients, results, strict=True):
+        print(f"{client.what}: {got} answers")  # noqa: T201 - shown by -rP
+        assert got > 100, client.what
+    if wrong := [line for _, lines in results for line in lines]:
+        pytest.fail("\n".join([f"{len(wrong)} complaints", *wrong[:20]]), pytrace=False)
