@@ -19,6 +19,7 @@ pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 DNS_PORT, HTTP_PORT = 8053, 8580
+LINK_LOCAL = "169.254.53.53"
 SECOND = 1_000_000_000  # in the engine's nanoseconds
 UPDATES = 2
 
@@ -27,7 +28,14 @@ def agent_service(swarm: OneNodeSwarm) -> None:
     """The agent as a global service on the host's network: this checkout, run by this Python, mounted."""
     folders = {sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", str(ROOT)}
     socket = swarm.url.removeprefix("unix://")
-    listen = ("--dns", f"0.0.0.0:{DNS_PORT}", "--http", f"0.0.0.0:{HTTP_PORT}")
+    listen = (
+        "--dns-link-local",
+        LINK_LOCAL,
+        "--dns",
+        f"0.0.0.0:{DNS_PORT}",
+        "--http",
+        f"0.0.0.0:{HTTP_PORT}",
+    )
     agent = ContainerSpec(
         IMAGE,
         [sys.executable, "-m", "registrator", "agent", "--docker", swarm.url, "--reuse-port", *listen],
@@ -41,6 +49,7 @@ def agent_service(swarm: OneNodeSwarm) -> None:
             Mount(socket, socket, type="bind"),
         ],
         labels={"SERVICE_IGNORE": "1"},
+        cap_add=["CAP_NET_ADMIN"],  # for the address on the loopback
         healthcheck=Healthcheck(
             test=["CMD", sys.executable, str(ROOT / "docker/agent/healthcheck.py")],
             interval=SECOND,
@@ -91,6 +100,7 @@ def test_no_lookup_fails_during_the_agents_own_rolling_update(swarm: OneNodeSwar
     with ExitStack() as stack:
         clients: list[DnsPerf | HttpLoop] = [
             DnsPerf(names, swarm.address, DNS_PORT, "udp", 1500),
+            DnsPerf(names, LINK_LOCAL, 53, "udp", 400, enter=swarm.enter),
             DnsPerf(names, swarm.address, DNS_PORT, "tcp", 400, clients=4),
             HttpLoop(swarm.address, HTTP_PORT, path, keep=False),
             HttpLoop(swarm.address, HTTP_PORT, path, keep=True),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,26 @@ CODES = re.compile(r"^ +Response codes: +(.+)$", re.MULTILINE)
 
 
 class DnsPerf:
-    """dnsperf at a steady rate from `clients` ports, until `stop`: "udp", or "tcp" on new connections."""
+    """dnsperf at a steady rate from `clients` ports, until `stop`: "udp", or "tcp" on new connections.
 
-    def __init__(self, names: Path, host: str, port: int, mode: str, rate: int, clients: int = 20) -> None:
+    `enter` begins its command line, where it is to run in a namespace other than ours.
+    """
+
+    def __init__(
+        self,
+        names: Path,
+        host: str,
+        port: int,
+        mode: str,
+        rate: int,
+        clients: int = 20,
+        enter: Sequence[str] = (),
+    ) -> None:
         self.what = f"{mode} {host}"
         family = "inet6" if ":" in host else "inet"
         each = ["-O", f"num-queries-per-conn={PER_CONNECTION}"] if mode == "tcp" else []
         command = [
+            *enter,
             *("dnsperf", "-f", family, "-s", host, "-p", str(port), "-m", mode, "-d", str(names), *each),
             *("-Q", str(rate), "-c", str(clients), "-t", "2", "-l", str(LONGEST), "-W"),
         ]
