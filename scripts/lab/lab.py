@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.demo.steps import CACHE, ROOT, DemoError, run, step
 from scripts.lab import images, network
-from scripts.lab.node import Node
+from scripts.lab.node import CGROUP, Node, remove_cgroups
 from scripts.lab.waiting import until
 
 STACK = ROOT / "compose/stack.yml"
@@ -34,6 +34,13 @@ class Lab:
 
     def up(self) -> None:
         """Clear what an earlier run left, start the nodes and make them a Swarm. Raises DemoError."""
+        self.boot()
+        with step("Lab: making them a Swarm"):
+            self.manager.docker("swarm", "init", "--advertise-addr", self.manager.address)
+            self.each(self.join, self.nodes[1:])
+
+    def boot(self) -> None:
+        """Clear what an earlier run left, and start the nodes: each has its images. Raises DemoError."""
         self.see_possible()
         archive = images.archive(self.folder)
         self.clear()
@@ -42,14 +49,12 @@ class Lab:
             self.each(Node.start)
         with step("Lab: loading the images on each"):
             self.each(lambda node: load(node, archive))
-        with step("Lab: making them a Swarm"):
-            self.manager.docker("swarm", "init", "--advertise-addr", self.manager.address)
-            self.each(self.join, self.nodes[1:])
 
     def clear(self) -> None:
         """End and remove all that a lab in this folder has started; built images stay."""
         self.kept.unlink(missing_ok=True)
         self.each(Node.remove)
+        remove_cgroups(CGROUP)
         network.remove(network.SWITCH)
 
     def down(self) -> None:

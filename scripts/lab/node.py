@@ -25,6 +25,7 @@ from scripts.lab.network import Window
 from scripts.lab.waiting import until
 
 CGROUPS = Path("/sys/fs/cgroup")
+CGROUP = "registrator-lab"  # the parent of all that the lab's containers are in
 MARK = "registrator-lab-node"
 
 # The machine's own engine has mounts below these; a copy of them here would keep
@@ -79,8 +80,7 @@ class Node:
         """Kill it, and forget its disk."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-        for cgroup in sorted(CGROUPS.glob(f"*{self._cgroup}/**/"), reverse=True):
-            cgroup.rmdir()
+        remove_cgroups(self._cgroup)
 
     def start_engine(self) -> None:
         """Start dockerd, and wait until it answers. Raises DemoError."""
@@ -88,7 +88,7 @@ class Node:
         command = (
             *("dockerd", "--data-root", f"{self.folder}/data", "--storage-driver", "overlay2"),
             *("-H", "unix:///var/run/docker.sock", "-H", f"unix://{self.socket}"),
-            *("--cgroup-parent", self._cgroup, "--log-level", "warn"),
+            *("--cgroup-parent", f"/{self._cgroup}", "--log-level", "warn"),
         )
         with (self.folder / "log").open("ab") as log:
             self._detached(*self._enter, *command, log=log.fileno())
@@ -141,7 +141,7 @@ class Node:
 
     @property
     def _cgroup(self) -> str:
-        return f"/registrator-lab/{self.name}"
+        return f"{CGROUP}/{self.name}"
 
     @property
     def _enter(self) -> tuple[str, ...]:
@@ -207,3 +207,10 @@ class Node:
         subprocess.run(
             ("setsid", "--fork", *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True
         )
+
+
+def remove_cgroups(path: str) -> None:
+    """Remove a control group and those below it from every hierarchy; their processes have ended."""
+    for hierarchy in (CGROUPS, *CGROUPS.glob("*/")):  # version 2 has one, version 1 several
+        for cgroup in sorted((hierarchy / path).glob("**/"), reverse=True):
+            cgroup.rmdir()

@@ -10,16 +10,18 @@ import pytest
 from scripts.demo.steps import DemoError
 from scripts.lab.lab import Lab
 from scripts.lab.waiting import until
+from tests.lab import document
 from tests.lab.services import NETWORK, STORIES
 from tests.lab.truth import agree
 from tests.support import unavailable
 
 TIMES = pytest.StashKey[list[str]]()
+DONE = pytest.StashKey[list[document.Done]]()  # docs/swarm.md's commands, with what they printed
 
 
 @pytest.fixture(scope="package")
-def lab(engine_url: str) -> Iterator[Lab]:
-    """The lab, up; the machine's own engine builds its images.
+def lab(engine_url: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab, set up as docs/swarm.md says; the machine's own engine builds its images.
 
     With LAB_REUSE set it is the one that `make lab` has left, and stays: for
     work on these tests.
@@ -34,8 +36,8 @@ def lab(engine_url: str) -> Iterator[Lab]:
     with lab.held():
         try:
             if not (reuse and lab.kept.exists()):
-                lab.up()
-                lab.deploy()
+                lab.boot()
+                request.config.stash[DONE] = document.follow(lab)
             if NETWORK not in lab.manager.docker("network", "ls", "--format", "{{.Name}}").split():
                 lab.manager.docker("network", "create", "--driver", "overlay", "--attachable", NETWORK)
             until(
