@@ -41,6 +41,7 @@ from registrator.stats import Stats
 log = logging.getLogger(__name__)
 
 WITHDRAWAL = 1.5  # seconds that a farewell may take
+LOADED_FIRST = 64  # services, before an agent takes over from another
 START = 5.0  # seconds without garbage collection
 
 
@@ -88,7 +89,8 @@ async def run(settings: Settings, stats: Stats) -> None:
         await fronts.start()
         log.info("registrator %s: %s", __version__, _what(settings))
         work = catalog.run(), reconciler.run(), swarm.run(reconciler.look_at), sample_lag(stats.loop_lag)
-        serving = fronts.run(lambda: stats.ready and catalog.snapshot is not None)
+        known = partial(_load_services, catalog)
+        serving = fronts.run(lambda: stats.ready and catalog.snapshot is not None, known)
         succeeded = await _until(_leave(fronts, stop, settings.linger), *work, serving)
         if settings.deregister_on_exit and not succeeded:
             await _withdraw(reconciler)
@@ -157,6 +159,12 @@ async def _local_node(catalog: Catalog) -> str:
     from registrator.catalog.consul import ConsulCatalog  # noqa: PLC0415 - see `_catalog`
 
     return (await catalog.node()).name if isinstance(catalog, ConsulCatalog) else ""
+
+
+async def _load_services(catalog: Catalog) -> None:
+    """Load some services, all of them where they are few: which are asked for most cannot be known yet."""
+    names = list(catalog.snapshot.names)[:LOADED_FIRST] if catalog.snapshot else []
+    await asyncio.gather(*map(catalog.load, names), return_exceptions=True)
 
 
 async def _leave(fronts: Fronts, stop: asyncio.Event, linger: float) -> bool:

@@ -13,9 +13,10 @@ With `share` a new agent is started beside the old one, on the same addresses:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 DNS_PORT = 53
 LOOK = 0.05  # seconds between two looks whether it is time to take over
 SETTLED = 0.25  # seconds for handshakes that began with us, from not too far away
+LOADED = 1.0  # seconds that the loading of services may take before all is opened
 LONGEST = 1.2  # seconds that an agent goes on for what it has begun
 
 
@@ -62,13 +64,19 @@ class Fronts:
         else:
             await self._start()
 
-    async def run(self, ready: Callable[[], bool]) -> None:
-        """Open what `start` left closed, when `ready`, or when the other agent is gone; never returns."""
-        while not self._open:
-            if ready() or not any(self._neighbours()):
-                await self._start()
-            else:
-                await asyncio.sleep(LOOK)
+    async def run(self, ready: Callable[[], bool], load: Callable[[], Awaitable[None]]) -> None:
+        """Open what `start` left closed, when `ready`, or when the other agent is gone; never returns.
+
+        `load` gets what is asked for most into memory, where that can be had
+        quickly: the questions of all askers begin to come at one moment.
+        """
+        while not (self._open or ready()) and any(self._neighbours()):  # noqa: ASYNC110 - sockets of another process
+            await asyncio.sleep(LOOK)
+        if not self._open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOADED):
+                    await load()
+            await self._start()
         await asyncio.Event().wait()
 
     async def retire(self) -> bool:

@@ -177,10 +177,14 @@ async def two(old: FakeDirectory) -> AsyncIterator[tuple[Fronts, int]]:
         stack.push_async_callback(first.close)
         await first.start()
         stack.push_async_callback(second.close)
-        task = asyncio.create_task(second.run(lambda: True))
+        task = asyncio.create_task(second.run(lambda: True, no_load))
         await both_listen(*ports)
         yield first, ports[0]
         task.cancel()
+
+
+async def no_load() -> None:
+    """Nothing is to be loaded."""
 
 
 async def both_listen(*ports: int) -> None:
@@ -203,7 +207,7 @@ async def test_what_has_begun_is_answered_before_the_end() -> None:
         url = f"http://127.0.0.1:{ports[1]}/v1/catalog/services?index=1&wait=60s"
         blocking = asyncio.create_task(client.get(url))
         await directory.asked.wait()
-        task = asyncio.create_task(new.run(lambda: True))
+        task = asyncio.create_task(new.run(lambda: True, no_load))
         await both_listen(*ports)
         leaving = asyncio.create_task(old.retire())
         asyncio.get_running_loop().call_later(0.5, directory.gate.set)
@@ -257,7 +261,7 @@ async def test_a_new_one_waits_until_it_is_ready_or_the_old_one_is_gone() -> Non
             state = {"ready": False}
             await old.start()
             await new.start()
-            task = asyncio.create_task(new.run(lambda state=state: state["ready"]))  # type: ignore[misc]
+            task = asyncio.create_task(new.run(lambda state=state: state["ready"], no_load))  # type: ignore[misc]
             await asyncio.sleep(0.2)
             assert len(listeners("127.0.0.1", ports[0])) == 1
             if ready:
@@ -269,3 +273,23 @@ async def test_a_new_one_waits_until_it_is_ready_or_the_old_one_is_gone() -> Non
             task.cancel()
             await old.close()
             await new.close()
+
+
+async def test_services_are_loaded_before_a_new_one_opens_but_not_for_ever() -> None:
+    async with asyncio.timeout(10):
+        ports = free_ports(2)
+        old, new = fronts(Slow(), *ports), fronts(Slow(), *ports)
+        listening: list[int] = []
+
+        async def load() -> None:
+            listening.append(len(listeners("127.0.0.1", ports[0])))
+            await asyncio.Event().wait()
+
+        await old.start()
+        await new.start()
+        task = asyncio.create_task(new.run(lambda: True, load))
+        await both_listen(*ports)
+        assert listening == [1]
+        task.cancel()
+        await old.close()
+        await new.close()
