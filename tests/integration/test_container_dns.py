@@ -9,10 +9,8 @@ with musl's resolver, which is Alpine's.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import unavailable
+from tests.support import resolvers, unavailable
 from tests.support.agent import AgentProcess
 from tests.support.engine import Docker, private_engine_at, unique, wait_for
+from tests.support.resolvers import CLIENTS
 from tests.support.swarm import OneNodeSwarm
 
 pytestmark = pytest.mark.engine
@@ -33,27 +32,8 @@ SIX = "fd53::53"
 SEARCH = "service.consul"
 PEER = "peer"  # the service, with one instance on each network
 NETWORKS = ("bridge", "user", "overlay")
-PRINTER = "192.0.2.80"
+OFFICE, PRINTER = "office.example", "192.0.2.80"
 
-MUSL_PROGRAM = r"""
-#include <netdb.h>
-#include <stdio.h>
-#include <sys/socket.h>
-
-int main(int count, char **words) {
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
-    int code = getaddrinfo(words[1], NULL, &hints, &found);
-    if (code) return puts(gai_strerror(code)), 1;
-    for (char text[64]; found; found = found->ai_next) {
-        getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
-        puts(text);
-    }
-}
-"""
-PYTHON_PROGRAM = """
-import socket, sys
-print({found[4][0] for found in socket.getaddrinfo(sys.argv[1], None, socket.AF_INET)})
-"""
 UPSTREAM = """
 server:
     interface: {address}
@@ -67,12 +47,6 @@ server:
     local-data: "printer.office.example. A {printer}"
     local-data: "printer. A {printer}"
 """
-CLIENTS = {
-    "glibc": ["getent", "ahostsv4"],
-    "musl": ["/resolve"],
-    "python": [str(Path(sys.base_prefix, "bin", "python3")), "-c", PYTHON_PROGRAM],
-    "dig": ["dig", "+search", "+ndots=1", "+short", "+tries=1"],
-}
 each_client = pytest.mark.parametrize("client", CLIENTS)
 each_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -89,41 +63,25 @@ class Node:
     def __post_init__(self) -> None:
         self.asker = cache(self._asker)
 
-    def _asker(
-        self, network: str, *servers: str, search: str | None = None, options: tuple[str, ...] = ()
-    ) -> str:
-        """A container on a network with these DNS settings."""
+    def _asker(self, network: str, *servers: str, search: str = "", options: tuple[str, ...] = ()) -> str:
+        """A container on a network with these DNS settings; search domains are separated by spaces."""
         return self.docker.run(
             network_mode=self.networks[network],
             binds=self.programs,
             dns=list(servers),
-            dns_search=[search] if search else [],
+            dns_search=search.split(),
             dns_opt=list(options),
         )
 
     def resolve(self, client: str, name: str, asker: str) -> set[str]:
         """The addresses that one of the clients finds in a container."""
-        told = self.docker.exec(asker, *CLIENTS[client], name)
-        return set(re.findall(r"^\W*(\d+\.\d+\.\d+\.\d+)\b", told, re.MULTILINE))
+        return resolvers.addresses(self.docker.exec(asker, *CLIENTS[client], name))
 
 
 @pytest.fixture(scope="module")
-def musl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A static program that prints what musl's getaddrinfo finds."""
-    if not shutil.which("musl-gcc"):
-        unavailable("musl-gcc is missing; install Debian's musl-tools")
-    folder = tmp_path_factory.mktemp("musl")
-    (folder / "resolve.c").write_text(MUSL_PROGRAM)
-    subprocess.run(["musl-gcc", "-static", "-o", folder / "resolve", folder / "resolve.c"], check=True)
-    return folder / "resolve"
-
-
-@pytest.fixture(scope="module")
-def programs(musl: Path) -> list[str]:
-    """What containers have mounted: the machine's own programs and libraries, and the one with musl's."""
-    folders = {"/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix}
-    here = sorted(path for path in folders if Path(path).exists())
-    return [f"{musl}:/resolve:ro", *(f"{path}:{path}:ro" for path in here)]
+def programs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What askers have mounted."""
+    return resolvers.programs(tmp_path_factory.mktemp("programs"))
 
 
 def on_the_engine(
@@ -160,7 +118,7 @@ def peers(
                 wait_for(partial(tells, agent, f"{PEER}-{network}", found[network]), "the peer in DNS")
         yield found
     finally:
-        docker.cleanup()
+        docker.api.close()  # the containers end with their engine
         for agent in agents:
             agent.close()
 
@@ -232,7 +190,7 @@ def serving(host: OneNodeSwarm, *command: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def office(swarm: OneNodeSwarm) -> Iterator[str]:
-    """The address of another name server, which knows a printer and nothing else."""
+    """The address of another name server, which knows a printer by some names and denies all others."""
     if not shutil.which("dnsmasq"):
         unavailable("dnsmasq is missing; install Debian's dnsmasq-base")
     own = [
@@ -243,7 +201,8 @@ def office(swarm: OneNodeSwarm) -> Iterator[str]:
         "--bind-interfaces",
         "--conf-file=/dev/null",
     ]
-    names = [f"--host-record=printer,printer.office.example,{PRINTER}", "--local=//", "--local=/example/"]
+    hosts = ["printer", *(f"{name}.{OFFICE}" for name in ("printer", f"{PEER}-bridge", f"{PEER}-user"))]
+    names = [*(f"--host-record={name},{PRINTER}" for name in hosts), "--local=//", "--local=/example/"]
     where = f"--listen-address={swarm.address}"
     with serving(swarm, "dnsmasq", "--keep-in-foreground", *own, *names, where):
         yield swarm.address
@@ -298,6 +257,19 @@ def test_what_is_not_ours_is_asked_of_the_next_server(
     asker = node.asker(network, BARE, office)
     assert node.resolve(client, "printer", asker) == {PRINTER}
     assert node.resolve(client, "printer.office.example", asker) == {PRINTER}
+
+
+@pytest.mark.parametrize("network", ["bridge", "user"])
+@pytest.mark.parametrize("client", ["glibc", "musl"])
+def test_search_domains_are_tried_in_their_order(node: Node, office: str, network: str, client: str) -> None:
+    """Ours among others: the first that has the name counts, and what we refuse does not end the search."""
+    name = f"{PEER}-{network}"  # which the office has as well
+    order = (f"{SEARCH} {OFFICE}", {node.peers[network]}), (f"{OFFICE} {SEARCH}", {PRINTER})
+    for search, found in order:
+        asker = node.asker(network, PLAIN, office, search=search, options=("ndots:1",))
+        assert node.resolve(client, name, asker) == found
+    nowhere = node.asker(network, PLAIN, office, search=f"none.example {SEARCH}", options=("ndots:1",))
+    assert node.resolve(client, name, nowhere) == {node.peers[network]}
 
 
 @pytest.mark.parametrize(("network", "client"), [("bridge", "glibc"), ("user", "glibc"), ("user", "musl")])
