@@ -2,7 +2,7 @@
 
     endpoint       which engine: URL, DOCKER_HOST, context, TLS files
     client         requests to it, on the event loop
-    subscription   its events, from the SDK's blocking stream in a thread
+    subscription   its events, as they come
     parse          its documents -> the model's words (pure)
     errors         what went wrong, in one line
     engine         `DockerEngine`, which joins them

@@ -36,10 +36,11 @@ class Client:
         self.version = ""
 
     async def __aenter__(self) -> Self:
+        limit = CONNECTIONS + 1  # with that of a stream
         connector = (
-            aiohttp.UnixConnector(self._endpoint.socket, limit=CONNECTIONS)
+            aiohttp.UnixConnector(self._endpoint.socket, limit=limit)
             if self._endpoint.socket
-            else aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._ssl or True)
+            else aiohttp.TCPConnector(limit=limit, ssl=self._ssl or True)
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -80,6 +81,19 @@ class Client:
             return json.loads(await self.text(path))
         except (ValueError, RecursionError):
             raise not_an_engine(self._endpoint, f"its answer to {path} is no JSON") from None
+
+    async def stream(self, path: str, params: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """An answer that goes on and on, as soon as it begins; whoever reads it closes it."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._session.get(
+                    f"{self._endpoint.base}/v{self.version}{path}", params=params, allow_redirects=False
+                )
+                if response.status != 200:
+                    raise Refused(self._endpoint, path, response.status, await response.text("utf-8"))
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # a TimeoutError is an OSError
+            raise explain(self._endpoint, error, self._timeout) from error
+        return response
 
     async def _fetch(self, path: str) -> tuple[str, Mapping[str, str]]:
         """The body and the headers of a successful answer."""

@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 SLICE = 8  # elements of a listing that are parsed before others on the loop have their turn
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to subscribe
-FAREWELL = 0.5  # seconds that the event thread has to end
 
 
 class DockerEngine:
@@ -47,8 +46,6 @@ class DockerEngine:
         self._endpoint = resolve(url)
         self._client = Client(self._endpoint, timeout)
         self._stats = stats
-        self._timeout = timeout
-        self._slot = asyncio.Semaphore(1)  # held by the event thread
         self._subscription: Subscription | None = None
         self._complaint = Complaint(log)
         self._gateways = SharedRead(self._read_gateways)
@@ -62,8 +59,6 @@ class DockerEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._drop_subscription()
-        with contextlib.suppress(TimeoutError):  # a thread that hangs is a daemon: it holds up nobody
-            await asyncio.wait_for(self._slot.acquire(), FAREWELL)
         await self._client.__aexit__(kind, error, trace)
 
     async def info(self) -> Engine:
@@ -116,8 +111,8 @@ class DockerEngine:
         mislead: a container may be in its next life, or have outlived a signal.
         """
         now = await self._client.negotiate()  # anew each time: the engine may have been upgraded
-        self._subscription = Subscription(self._endpoint, self._client.version, now, self._slot)
-        async with contextlib.aclosing(self._subscription.events(self._timeout)) as events:
+        self._subscription = Subscription(self._client, self._endpoint, now)
+        async with contextlib.aclosing(self._subscription.events()) as events:
             async for event in events:
                 if event.action:
                     self._stats.events[event.action] += 1

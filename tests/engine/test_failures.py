@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ import pytest
 
 from registrator.engine import DockerEngine, EngineError, Unreachable
 from registrator.engine.errors import Refused
-from registrator.engine.subscription import LIMIT, Inbox
 from registrator.model import Engine, Event
 from registrator.stats import Stats
 from tests.engine.documents import ID, event
@@ -246,40 +244,15 @@ async def test_events_that_are_forbidden(tmp_path: Path, caplog: pytest.LogCaptu
     assert "/events with status 403: denied; let the proxy before it pass this path" in caplog.messages[0]
 
 
-async def test_events_that_hang_have_one_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An engine that never answers /events costs one thread, however often it is asked."""
+async def test_events_that_hang_are_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An engine that never answers /events is asked again and again."""
     async with (
         fake_engine(tmp_path, {"/events": HANG}) as (url, fake),
         DockerEngine(url, stats=Stats(), timeout=0.05) as engine,
         first_event(engine),
     ):
-        await until(lambda: fake.requests.count("/_ping") >= 4)
-        assert sum("/events" in path for path in fake.requests) == 1
-    assert "gave no events in 0.05 s" in caplog.messages[0]
-
-
-async def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
-    """Half a second after the engine is let go of, the process may end, whatever the SDK waits for."""
-    code = """
-import asyncio, sys
-from registrator.engine import DockerEngine
-from registrator.stats import Stats
-
-async def main():
-    async with DockerEngine(sys.argv[1], stats=Stats()) as engine:
-        first = asyncio.create_task(anext(engine.events()))
-        await asyncio.to_thread(sys.stdin.readline)
-        first.cancel()
-
-asyncio.run(main())
-"""
-    async with fake_engine(tmp_path, {"/events": HANG}) as (url, fake):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, url, stdin=asyncio.subprocess.PIPE
-        )
-        await until(lambda: any("/events" in path for path in fake.requests))
-        await asyncio.wait_for(process.communicate(b"end\n"), 5)
-    assert process.returncode == 0
+        await until(lambda: sum("/events" in path for path in fake.requests) >= 3)
+    assert "gave no answer in 0.05 s" in caplog.messages[0]
 
 
 async def test_a_silent_stream_ends_when_a_read_finds_the_engine_lost(
@@ -318,27 +291,17 @@ async def test_every_subscription_starts_at_the_engines_own_second(tmp_path: Pat
     assert [query["since"] for query in queries[:2]] == [["1795201557"], ["1795197957"]]
 
 
-# Between the thread and the loop ------------------------------------------
-
-
-async def test_the_inbox_keeps_order_until_it_overflows() -> None:
-    """What does not fit becomes one "look at everything", and what follows keeps its order."""
-    inbox = Inbox(asyncio.get_running_loop())
-    events = [Event(str(number), "start") for number in range(LIMIT + 2)]
-
-    def fill() -> None:
-        for wakeup in events:
-            inbox.put(wakeup)
-        inbox.close()
-
-    await asyncio.to_thread(fill)
-    assert [await inbox.get() for _ in range(4)] == [Event(), *events[-2:], None]
-
-
-async def test_the_inbox_wakes_its_reader() -> None:
-    """A reader that waits is woken from another thread."""
-    inbox = Inbox(asyncio.get_running_loop())
-    reader = asyncio.create_task(inbox.get())
-    await asyncio.sleep(0)
-    await asyncio.to_thread(inbox.put, Event("a", "die"))
-    assert await reader == Event("a", "die")
+async def test_events_in_pieces_and_what_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line may come in any pieces; one that is no JSON ends the subscription, with a word about it."""
+    line = json.dumps(event("container", "start"))
+    pieces = (line[:7], line[7:] + "\n\n" + line[:9], line[9:] + "\n<h1>", "gone</h1>\n")
+    chunks = "".join(f"{len(piece):x}\r\n{piece}\r\n" for piece in pieces)
+    stream = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+    async with (
+        fake_engine(tmp_path, {"/events": stream.encode()}) as (url, _),
+        DockerEngine(url, stats=Stats()) as engine,
+        contextlib.aclosing(engine.events()) as events,
+    ):
+        seen = [await anext(events) for _ in range(4)]
+    assert seen == [Event(), Event(ID, "start"), Event(ID, "start"), Event()]
+    assert "is no Docker engine" in caplog.messages[0]

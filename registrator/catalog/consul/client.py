@@ -19,15 +19,17 @@ from typing import Any, TypeVar
 
 import aiohttp
 import yarl
-from consul import base
 
 from registrator.catalog.consul import errors, facts, form
+from registrator.catalog.consul.library import load_base
 from registrator.catalog.consul.slices import elements, in_slices
 from registrator.duration import parse_duration
 from registrator.model import Entry, Health, Instance, Node, Selected
 from registrator.settings import ConsulAddress, tls_context
 
 T = TypeVar("T")
+
+base: Any = load_base()
 
 # Consul drops connections past 200 per client address without a word; others on the node need some too.
 MAX_CONNECTIONS = 100
