@@ -15,8 +15,8 @@ from registrator.lookup.recursor_message import Inquiry, Reply
 
 FOUND_LIMIT, FOUND_OCTETS = 10_000, 16 * 2**20
 MISSING_LIMIT, MISSING_OCTETS = 2_000, 2 * 2**20
-OWN_SIZE = 700  # octets that the objects around a reply take (measured)
-RECORD_SIZE = 230  # the same of each record's place
+OWN_SIZE = 500  # octets that the objects around a reply take (measured)
+RECORD_SIZE = 160  # the same of each record's place
 
 
 @dataclass(frozen=True, slots=True)
