@@ -124,8 +124,8 @@ def test_two_agents_at_once_write_nothing_that_the_other_undoes(
     succession = Succession(tmp_path, stack, ["127.0.0.1"], *started(docker), *options)
     agent = succession.join()
     wait_for(agent.ready, "first agent", 20)
+    wait_for(lambda: len(registrations(consul)) == len(SERVICES), "every service in Consul's catalog")
     registered = registrations(consul)
-    assert len(registered) == len(SERVICES)
     clients = asking(stack, tmp_path, succession, ["127.0.0.1"])
     for _ in range(REPLACEMENTS):
         agent = succession.relieve(agent)
