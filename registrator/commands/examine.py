@@ -19,6 +19,7 @@ from registrator.commands.client import TIMEOUT, AgentClient
 from registrator.commands.dns import NoRecords, ask_dns
 from registrator.commands.finding import BAD, GOOD, WARNING, Finding, from_failure
 from registrator.commands.machine import is_taken
+from registrator.commands.rights import needed, rights_finding
 from registrator.model import Engine, Failure
 from registrator.settings import ConsulAddress, Listen, SettingError, parse_ip
 
@@ -69,33 +70,20 @@ async def consul(address: ConsulAddress, facts: Engine | None) -> list[Finding]:
                 "services follow the health of the node that they are registered with"
             )
             found.append(Finding(WARNING, "consul", what, remedy))
-        found.append(await _rights(client, manager=bool(facts and facts.manager)))
+        found.append(await _rights(client, facts))
     return [*found, *_clock(address)]
 
 
-async def _rights(client: Any, *, manager: bool) -> Finding:  # noqa: ANN401 - imported late
-    """Whether the token may register any service and, on a Swarm's manager, publish Swarm's."""
-    needed = [("service", "write", "registrator-doctor")]
-    if manager:
-        needed.append(("key", "write", "registrator/swarm/doctor"))
-    asked = [{"Resource": kind, "Access": access, "Segment": name} for kind, access, name in needed]
+async def _rights(client: Any, facts: Engine | None) -> Finding:  # noqa: ANN401 - imported late
+    """Whether the token may do all that the agent of this engine has to."""
     try:
-        reply = await client.http.post(None, AUTHORIZE, data=json.dumps(asked))
+        reply = await client.http.post(None, AUTHORIZE, data=json.dumps(needed(facts)))
         return rights_finding(json.loads(reply.body))
     except Failure as failure:
         if "ACL support disabled" in str(failure):
             return Finding(GOOD, "rights", "Consul's ACLs are off: everything is allowed")
         unknown = "Consul does not tell what the token may do"
         return Finding(WARNING, "rights", unknown, "compare its policy with the one in the README")
-
-
-def rights_finding(told: list[dict[str, Any]]) -> Finding:
-    """The finding for what Consul says of each right: {Resource, Access, Allow}."""
-    lacking = [f'{right["Resource"]}_prefix "" {right["Access"]}' for right in told if not right["Allow"]]
-    if not lacking:
-        return Finding(GOOD, "rights", "the token may do all that the agent needs")
-    what = f"the token lacks {' and '.join(lacking)}"
-    return Finding(WARNING, "rights", what, "add it to its policy, unless only certain names are to be taken")
 
 
 def _clock(address: ConsulAddress) -> list[Finding]:

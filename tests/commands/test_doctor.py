@@ -23,9 +23,9 @@ from registrator.commands.examine import (
     container,
     engine,
     first_server,
-    rights_finding,
 )
 from registrator.commands.finding import BAD, GOOD, WARNING, Finding
+from registrator.commands.rights import rights_finding
 from registrator.model import Engine
 from registrator.settings import ConsulAddress
 from tests.commands.run import environment, error_of, run
@@ -145,13 +145,17 @@ def token(server: ConsulServer, rules: str) -> str:
 NODES, AGENTS = 'node_prefix "" { policy = "read" }', 'agent_prefix "" { policy = "read" }'
 READ = f"{NODES} {AGENTS}"
 ALL = f'{READ} service_prefix "" {{ policy = "write" }}'
+KEYS = 'key_prefix "registrator/swarm/"'
+READ_KEYS = f'{KEYS} {{ policy = "read" }}'
 RIGHTS = [
     ("a token that Consul does not know", None, False, "consul", BAD, "lacks a right"),
     ("a token that may not see its agent", NODES, False, "consul", BAD, "give"),
     ("a token that may see no node", AGENTS, False, "consul", BAD, "give"),
     ("a token that may register nothing", READ, False, "rights", WARNING, 'service_prefix "" write'),
-    ("a token with all that is needed", ALL, False, "rights", GOOD, "all that the agent needs"),
-    ("a manager's token that may publish nothing", ALL, True, "rights", WARNING, 'key_prefix "" write'),
+    ("a token with all that is needed outside Swarms", ALL, None, "rights", GOOD, "all that the agent needs"),
+    ("a manager's token that may publish nothing", ALL, True, "rights", WARNING, f"{KEYS} write"),
+    ("a worker's token that may not read of its Swarm", ALL, False, "rights", WARNING, f"{KEYS} read"),
+    ("a worker's token that may", f"{ALL} {READ_KEYS}", False, "rights", GOOD, "all that the agent needs"),
 ]  # fmt: skip
 
 
@@ -162,12 +166,14 @@ RIGHTS = [
     ids=[row[0] for row in RIGHTS],
 )
 async def test_what_a_token_may_do(
-    guarded: ConsulServer, rules: str | None, *, manager: bool, about: str, level: str, words: str
+    guarded: ConsulServer, rules: str | None, *, manager: bool | None, about: str, level: str, words: str
 ) -> None:
+    """`manager` is None outside a Swarm."""
     secret = "00000000-dead-beef-0000-000000000000"
     if rules is not None:
         secret = await asyncio.to_thread(token, guarded, rules)
-    facts = Engine("id", "consul-test", manager=manager)
+    member = "" if manager is None else "swarm-node"
+    facts = Engine("id", "consul-test", swarm_node_id=member, manager=bool(manager))
     finding = by_about(await consul(ConsulAddress(guarded.url, token=secret), facts))[about]
     assert finding.level == level
     assert words in f"{finding.what}; {finding.remedy}"
