@@ -15,6 +15,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,9 @@ from registrator.commands.watch import END_OF_LINE, END_OF_SCREEN, HOME, screen
 from tests.commands.run import REGISTRATOR, environment
 from tests.support.agent import AgentProcess
 from tests.support.engine import Docker, unique, wait_for
+
+MINE = unique("watch")
+PATIENCE = 30.0  # seconds for what is to happen on however busy a machine
 
 SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -59,8 +63,13 @@ class Terminal:
         complete = [frame for frame in frames if END_OF_SCREEN in frame]
         return SEQUENCE.sub("", complete[-1]) if complete else ""
 
-    def shows(self, pattern: str, within: float = 10.0) -> None:
-        wait_for(lambda: re.search(pattern, self.picture(), re.MULTILINE), f"{pattern!r}", within)
+    def shows(self, pattern: str) -> None:
+        wait_for(lambda: re.search(pattern, self.picture(), re.MULTILINE), f"{pattern!r}", PATIENCE)
+
+    def drawn(self) -> int:
+        """How many pictures were drawn so far."""
+        self.read()
+        return self.raw.count(END_OF_SCREEN)
 
     def press(self, key: str) -> None:
         os.write(self.fd, key.encode())
@@ -70,6 +79,26 @@ class Terminal:
             self.process.kill()
         self.process.wait(10)
         os.close(self.fd)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, engine_url: str) -> Iterator[AgentProcess]:
+    """An agent that knows our containers alone: those of others would push them off the screen."""
+    process = AgentProcess(tmp_path, "--docker", engine_url, "--constraint", f"test={MINE}")
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def run_service(docker: Docker) -> tuple[str, str]:
+    """A service of one container, which is up: its name, and the container."""
+    name = unique("web")
+    return name, run_instance(docker, name)
+
+
+def run_instance(docker: Docker, name: str) -> str:
+    return docker.run(labels={"SERVICE_NAME": name, "test": MINE}, expose=["80"])
 
 
 @pytest.fixture
@@ -84,22 +113,25 @@ def terminal(agent: AgentProcess) -> Iterator[Terminal]:
 
 
 @pytest.mark.engine
-def test_a_kill_is_seen_within_two_seconds(terminal: Terminal, docker: Docker) -> None:
-    name = unique("web")
-    first = docker.run(labels={"SERVICE_NAME": name}, expose=["80"])
-    docker.run(labels={"SERVICE_NAME": name}, expose=["80"])
+def test_a_kill_is_seen_in_the_next_picture(terminal: Terminal, agent: AgentProcess, docker: Docker) -> None:
+    """Each second there is one, or less often where the agent is slow: pictures are counted, not seconds."""
+    name, first = run_service(docker)
+    run_instance(docker, name)
     terminal.shows(rf"^{name} +2 +0 +0")
     begin = time.monotonic()
     docker.kill(first)
-    terminal.shows(rf"^{name} +1 +0 +0", within=2.0)
-    assert time.monotonic() - begin < 2.0
+    wait_for(lambda: len(agent.get(f"/v1/health/service/{name}")) == 1, "the agent to know")
+    drawn = terminal.drawn()
+    terminal.shows(rf"^{name} +1 +0 +0")
+    print(f"seen after {time.monotonic() - begin:.2f} s")  # noqa: T201
+    assert terminal.drawn() - drawn <= 2, "one was begun before the agent knew, and one may have followed"
 
 
 @pytest.mark.engine
 def test_control_c_ends_it_with_130_and_leaves_the_terminal_as_it_was(terminal: Terminal) -> None:
     terminal.shows("^SERVICE")
     terminal.press("\x03")
-    assert terminal.process.wait(5) == 130
+    assert terminal.process.wait(PATIENCE) == 130
     terminal.read()
     assert "Traceback" not in terminal.raw
     assert terminal.raw.rstrip().endswith("\x1b[?7h")
@@ -109,8 +141,7 @@ def test_control_c_ends_it_with_130_and_leaves_the_terminal_as_it_was(terminal: 
 def test_it_stays_while_the_agent_is_away_and_says_so(
     terminal: Terminal, agent: AgentProcess, docker: Docker
 ) -> None:
-    name = unique("web")
-    docker.run(labels={"SERVICE_NAME": name}, expose=["80"])
+    name, _ = run_service(docker)
     terminal.shows(f"^{name} ")
     agent.stop(signal.SIGTERM)
     terminal.shows("^no agent answers at ")
@@ -141,13 +172,12 @@ def test_without_a_terminal_it_is_a_json_line_for_each_change(agent: AgentProces
         try:
             assert process.stdout
             json.loads(process.stdout.readline())
-            name = unique("web")
-            docker.run(labels={"SERVICE_NAME": name}, expose=["80"])
+            name, _ = run_service(docker)
             for line in process.stdout:
                 if any(service["name"] == name and service["passing"] for service in json.loads(line)):
                     break
             process.send_signal(signal.SIGINT)
-            assert process.wait(5) == 130
+            assert process.wait(PATIENCE) == 130
         finally:
             process.kill()
 
