@@ -18,7 +18,7 @@ import dns.flags
 import dns.message
 import pytest
 
-from registrator.lookup import recursor, udp
+from registrator.lookup import recursor, recursor_exchange, udp
 from registrator.lookup.ask import Ttls, Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.linklocal import LinkLocal, LinkLocalError
@@ -254,6 +254,20 @@ async def test_when_nobody_upstream_answers_it_is_servfail() -> None:
         assert (reply.rcode(), flags(reply)) == (dns.rcode.SERVFAIL, "QR RD RA")
     assert stats.recursions == {"failed": 1}
     assert stats.dns_queries["A", "SERVFAIL", "udp", "outside"] == 1
+
+
+async def test_a_loop_of_recursors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that ask each other: the question that comes back waits for itself, and is given up."""
+    monkeypatch.setattr(recursor_exchange, "TRY", 0.2)
+    stats = Stats()
+    there, here = Upstream(V4), Upstream(V4)
+    async with serving(there, stats=stats) as first, serving(here, stats=stats) as second:
+        there.at, here.at = second, first
+        assert (await ask(first, "www.example.org")).rcode() == dns.rcode.SERVFAIL
+        async with asyncio.timeout(5):
+            while stats.recursions.total() < 2:
+                await asyncio.sleep(0.001)
+    assert stats.recursions == {"failed": 2}
 
 
 async def test_a_crowd_is_told_servfail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
