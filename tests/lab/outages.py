@@ -12,7 +12,7 @@ from scripts.lab.node import Node
 from scripts.lab.waiting import until
 from tests.lab.clients import Clients, calling
 from tests.lab.services import TOOLS, Service
-from tests.lab.truth import agree, answered, get
+from tests.lab.truth import agree, answered, container_of, get
 
 LATE = "late"  # the container that is started during an outage
 
@@ -58,8 +58,7 @@ def worker_leads(lab: Lab) -> Node:
 
 def kill_consul(node: Node) -> None:
     """`kill -9` for a node's Consul; Swarm starts it again after a second."""
-    name = "label=com.docker.swarm.service.name=demo_consul"
-    node.docker("kill", node.docker("ps", "--quiet", "--filter", name))
+    node.docker("kill", container_of(node, "demo_consul"))
 
 
 def killed(lab: Lab, made: Service, *, leading: bool) -> Outage:

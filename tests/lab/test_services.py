@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
 Operation = Callable[[Lab], Clients | None]
 
-AT_ONCE = 3
+AT_ONCE = 4
 QUICK = ("--update-monitor", "1s", "--rollback-monitor", "1s")
 
 
@@ -52,15 +52,15 @@ def scaled(lab: Lab) -> Clients:
 
 def updated_and_back(lab: Lab) -> Clients:
     """One task at a time, the old one stopped first; then `update --rollback`."""
-    with service(lab, *HEALTH_CHECK, *QUICK, replicas=3) as made, calling(lab.nodes, made.name) as clients:
+    with service(lab, *HEALTH_CHECK, *QUICK, replicas=2) as made, calling(lab.nodes, made.name) as clients:
         made.update("--env-add", "VERSION=2")
         made.updated()
-        made.settled(3)
-        assert made.versions() == {"2": 3}
+        made.settled(2)
+        assert made.versions() == {"2": 2}
         made.update("--rollback")
         made.updated("rollback_completed")
-        made.settled(3)
-        assert made.versions() == {"1": 3}
+        made.settled(2)
+        assert made.versions() == {"1": 2}
     return clients
 
 

@@ -99,6 +99,15 @@ def agree(
     return truth
 
 
+def container_of(node: Node, service: str) -> str:
+    """The id of a Swarm service's container on a node. Raises DemoError where there is none, or several."""
+    name = f"label=com.docker.swarm.service.name={service}"
+    found = node.docker("ps", "--quiet", "--no-trunc", "--filter", name).split()
+    if len(found) != 1:
+        raise DemoError(f"{len(found)} containers of {service} on {node.name}")
+    return found[0]
+
+
 def brief(running: Running) -> str:
     """A set of instances, short enough for a line."""
     return ", ".join(f"{name}@{node}:{container[:6]}" for name, node, container in sorted(running)) or "none"
