@@ -20,6 +20,7 @@ from registrator.settings import Listen
 
 log = logging.getLogger(__name__)
 
+HURRY = 0.3  # seconds before a server that retires has to be gone
 LOOK = 0.02  # seconds between two looks at what a server that retires still has to do
 EPHEMERAL_TRIES = 16  # how often port 0 may find its port taken for the other transport
 
@@ -73,7 +74,7 @@ class DnsServer:
         while any(server.busy for server in self._servers) and time.monotonic() < deadline:
             for server in self._servers:
                 if isinstance(server, TcpServer):
-                    server.end_quiet()
+                    server.end_quiet(hurried=time.monotonic() > deadline - HURRY)
             await asyncio.sleep(LOOK)
 
     async def close(self) -> None:

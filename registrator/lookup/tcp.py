@@ -19,7 +19,8 @@ from registrator.lookup.resolver import Resolver
 from registrator.lookup.sharing import Seat
 
 IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
-QUIET = 0.5  # seconds without a query, before a server that retires ends a connection
+# Seconds without a query, before a server that retires ends a connection; in the end.
+QUIET, QUIET_AT_LAST = 0.5, 0.002
 MAX_CONNECTIONS = 256
 MAX_PER_CLIENT = 16
 BACKLOG = 128
@@ -46,6 +47,7 @@ class TcpServer:
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, None] = {}  # the longest unheard of first
         self._seat = Seat(sock)
+        self._hurried = False
 
     @property
     def busy(self) -> bool:
@@ -62,8 +64,13 @@ class TcpServer:
         """Let another agent get new connections; go on serving those that are here, or just coming in."""
         self._seat.turn_away()
 
-    def end_quiet(self) -> None:
-        """Stop accepting, and end the connections that have been without a query for a moment."""
+    def end_quiet(self, *, hurried: bool) -> None:
+        """Stop accepting, and end the connections that have been without a query for a moment.
+
+        When it is `hurried` the busy ones end, too, after an answer of theirs
+        which no next query follows at once.
+        """
+        self._hurried = hurried
         if self._server is not None:
             self._server.close()
         limit = time.monotonic() - QUIET
@@ -105,7 +112,7 @@ class TcpServer:
     ) -> None:
         """Answer one message after the other until the client ends, is silent, or sends no query."""
         while True:
-            async with asyncio.timeout(IDLE):
+            async with asyncio.timeout(QUIET_AT_LAST if self._hurried else IDLE):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 packet = await reader.readexactly(length)
             connection.idle = False

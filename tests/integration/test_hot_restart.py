@@ -55,7 +55,7 @@ class Succession:
         agent.start()
         self.agents.append(agent)
         places = len(self._hosts) * 2
-        wait_for(lambda: self._listening() == before + places, f"a listening agent; {folder}/agent.log", 20)
+        wait_for(lambda: self._listening() == before + places, f"a listening agent; {folder}/agent.log", 40)
         return agent
 
     def relieve(self, old: AgentProcess) -> AgentProcess:
@@ -108,7 +108,7 @@ def test_no_lookup_is_lost_while_agents_are_replaced(
     """UDP, TCP and HTTP, over both families, at addresses and at wildcards."""
     succession = Succession(tmp_path, stack, hosts, *started(docker))
     agent = succession.join()
-    wait_for(agent.ready, "first agent", 20)
+    wait_for(agent.ready, "first agent", 40)
     clients = asking(stack, tmp_path, succession, ["127.0.0.1", "::1"])
     for _ in range(REPLACEMENTS):
         agent = succession.relieve(agent)
@@ -123,7 +123,7 @@ def test_two_agents_at_once_write_nothing_that_the_other_undoes(
     options = ("--consul", consul.url, "--deregister-on-exit", "--linger", "1s", "--resync", "1")
     succession = Succession(tmp_path, stack, ["127.0.0.1"], *started(docker), *options)
     agent = succession.join()
-    wait_for(agent.ready, "first agent", 20)
+    wait_for(agent.ready, "first agent", 40)
     wait_for(lambda: len(registrations(consul)) == len(SERVICES), "every service in Consul's catalog")
     registered = registrations(consul)
     clients = asking(stack, tmp_path, succession, ["127.0.0.1"])
