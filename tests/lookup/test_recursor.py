@@ -46,8 +46,8 @@ async def asking(*servers: Listen, stats: Stats | None = None) -> AsyncIterator[
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A try is over after a fifth of a second."""
-    monkeypatch.setattr(recursor_exchange, "TRY", 0.2)
+    """A try is over after half a second."""
+    monkeypatch.setattr(recursor_exchange, "TRY", 0.5)
 
 
 def ips(reply: Reply) -> list[str]:

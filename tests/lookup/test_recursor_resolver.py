@@ -258,7 +258,7 @@ async def test_when_nobody_upstream_answers_it_is_servfail() -> None:
 
 async def test_a_loop_of_recursors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that ask each other: the question that comes back waits for itself, and is given up."""
-    monkeypatch.setattr(recursor_exchange, "TRY", 0.2)
+    monkeypatch.setattr(recursor_exchange, "TRY", 0.5)
     stats = Stats()
     there, here = Upstream(V4), Upstream(V4)
     async with serving(there, stats=stats) as first, serving(here, stats=stats) as second:
