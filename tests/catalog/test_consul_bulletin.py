@@ -218,7 +218,7 @@ SERVICES = 'service_prefix "" { policy = "write" } node_prefix "" { policy = "re
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, consul_binary: str) -> Iterator[ConsulServer]:
     """A Consul that denies what no token allows."""
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": ROOT, "agent": ROOT}}
     with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT) as server:

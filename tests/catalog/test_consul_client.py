@@ -90,6 +90,7 @@ async def test_its_own_node(consul_shared: ConsulServer) -> None:
     assert node.tagged_addresses["lan"] == "127.0.0.1"
 
 
+@pytest.mark.consul
 async def test_a_unix_socket(tmp_path: Path) -> None:
     """Everything works over a socket file."""
     socket = tmp_path / "consul.sock"
@@ -129,7 +130,7 @@ async def test_an_unknown_host() -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, consul_binary: str) -> Iterator[ConsulServer]:
     """A Consul that denies what no token allows."""
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": ROOT_TOKEN}}
     with ConsulServer(tmp_path_factory.mktemp("acl"), {"acl": acl}, token=ROOT_TOKEN) as server:
@@ -190,7 +191,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-async def secured(authority: Authority, tmp_path: Path) -> AsyncIterator[ConsulServer]:
+async def secured(authority: Authority, tmp_path: Path, consul_binary: str) -> AsyncIterator[ConsulServer]:
     """A Consul that speaks HTTPS, and only with those who have a certificate of the CA.
 
     At the end it dies before the loop does: asyncio closes a TLS connection only

@@ -120,7 +120,7 @@ def test_the_agents_own_check_starts_with_the_health() -> None:
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Iterator[ConsulServer]:
+def scripted(tmp_path: Path, consul_binary: str) -> Iterator[ConsulServer]:
     """A Consul that runs scripts."""
     with ConsulServer(tmp_path, {"enable_script_checks": True}) as server:
         yield server

@@ -38,7 +38,7 @@ def name(token: str) -> str:
     return f"web-{token}"
 
 
-@pytest.fixture(params=["consul", "embedded"])
+@pytest.fixture(params=[pytest.param("consul", marks=pytest.mark.consul), "embedded"])
 async def opened(request: pytest.FixtureRequest, owner: str) -> AsyncIterator[Catalog]:
     """A catalog that is open, but neither runs nor has settled."""
     if request.param == "consul":

@@ -25,7 +25,7 @@ NODE = ("192.0.2.1", "2001:db8::1")  # the node's addresses, for published ports
 Start = Callable[..., AgentProcess]
 
 
-@pytest.fixture(params=["embedded", "consul"])
+@pytest.fixture(params=["embedded", pytest.param("consul", marks=pytest.mark.consul)])
 def start(request: pytest.FixtureRequest, tmp_path: Path, engine_url: str, docker: Docker) -> Iterator[Start]:
     """Start an agent with these options, on a node with both families."""
     catalog = []

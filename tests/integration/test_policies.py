@@ -23,7 +23,7 @@ SECOND = 1.0
 Start = Callable[..., AgentProcess]
 
 
-@pytest.fixture(params=["embedded", "consul"])
+@pytest.fixture(params=["embedded", pytest.param("consul", marks=pytest.mark.consul)])
 def start(request: pytest.FixtureRequest, tmp_path: Path, engine_url: str, docker: Docker) -> Iterator[Start]:
     """Start an agent with these options; one after another in the same test is its next life."""
     catalog = []

@@ -251,6 +251,12 @@ def _is_free(port: int) -> bool:
     return True
 
 
+@pytest.fixture(scope="session")
+def consul_binary() -> str:
+    """For fixtures that start a Consul with options: their tests are known by it to need one."""
+    return find_binary()
+
+
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[ConsulServer]:
     """A fresh Consul of the test's own, which it may break."""
