@@ -26,25 +26,26 @@ from registrator.lookup import resolver as resolver_module
 from registrator.lookup.ask import NotLoaded, Zone
 from registrator.lookup.maker import UDP
 from registrator.lookup.metrics import Metrics
+from registrator.lookup.replies import MISSING_LIMIT
 from registrator.lookup.resolver import Resolver
 from registrator.model import OUTSIDE
 from registrator.stats import Stats
 from tests.catalog.consul_catalogs import connections_to, eventually, running
 from tests.support.consul import ConsulServer
-from tests.support.proxy import HANG, Fault, Proxy
+from tests.support.proxy import HANG, Fault, Proxy, status
 
 log = logging.getLogger(__name__)
 
 SERVICES = 5000
 HOT = 300  # of them are asked for, again and again
-FLOOD = 8_000  # packets; 100,000 were tried by hand
+FLOOD = 5_000  # packets; 100,000 were tried by hand
 TXN = 64  # operations that Consul takes in one transaction
 NODE = "elsewhere"  # what it has not registered itself, an agent takes from its own node
 ASKER = "192.0.2.9"
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+def crowd(tmp_path_factory: pytest.TempPathFactory, consul_binary: str) -> Iterator[ConsulServer]:
     """A Consul with 5,000 services and a prepared query."""
     with ConsulServer(tmp_path_factory.mktemp("crowd")) as server:
         server.put("/v1/catalog/register", {"Node": NODE, "Address": "10.0.0.5"})
@@ -194,11 +195,14 @@ async def test_made_up_names_cost_no_request_and_no_memory(crowd: ConsulServer) 
             kinds = list(FREE.values())
             await flood(resolver, kinds, FLOOD // 4)  # fills what has a cap
             before, requests = resident(), requests_of_lookups(proxy)
+            kept = resolver._replies.octets
             codes = await flood(resolver, kinds, FLOOD)
             assert codes == {"NOERROR", "NXDOMAIN", "REFUSED"}
             assert requests_of_lookups(proxy) == requests
             assert resident() - before < 4096
-            assert len(catalog._directory._cold) == 0
+            assert resolver._replies.octets == kept  # they drive out nothing that exists
+            assert len(resolver._replies) < MISSING_LIMIT + 10
+            assert not catalog._directory._cold
     finally:
         proxy.close()
 
@@ -235,6 +239,30 @@ async def test_made_up_prepared_queries_have_a_rate(crowd: ConsulServer) -> None
             assert codes == {"NXDOMAIN", "SERVFAIL"}
             await asyncio.sleep(selections.FRESH)  # what is known is asked for again, flood or not
             assert (await ask(resolver, "asked.query.consul"))[1] == [1]
+    finally:
+        proxy.close()
+
+
+async def test_made_up_names_elsewhere_cost_a_list_a_second(crowd: ConsulServer) -> None:
+    """A datacenter's list of names answers for those that are not on it; one that is lost is not overrun."""
+    proxy = Proxy(crowd.url)
+    try:
+        with (
+            proxy.failing("/v1/catalog/datacenters", status(200, '["dc1", "dc2", "dc3"]')),
+            proxy.failing("/v1/catalog/services.dc=dc2", status(200, '{"web": []}')),
+        ):
+            async with front(proxy.url) as (catalog, resolver):
+                await eventually(lambda: catalog.snapshot and len(catalog.snapshot.datacenters) == 3)
+                began = time.monotonic()
+                assert await flood(resolver, [lambda: f"{word()}.service.dc2.consul"], 1000) == {"NXDOMAIN"}
+                seconds = time.monotonic() - began
+                assert 1 <= proxy.count("/v1/catalog/services.dc=dc2") <= 1 + seconds / selections.FRESH
+                # Consul knows no way to dc3, and says so at each request.
+                began = time.monotonic()
+                names = [lambda: f"{word()}.service.dc3.consul", lambda: f"{word()}.node.dc3.consul"]
+                assert await flood(resolver, names, 1000) == {"SERVFAIL"}
+                allowed = selections.MISSES_AT_ONCE + (time.monotonic() - began + 1) * selections.MISSES
+                assert proxy.count("dc=dc3") <= allowed
     finally:
         proxy.close()
 
