@@ -332,7 +332,8 @@ def test_a_blocking_query_may_take_longer_than_its_wait() -> None:
 
 def test_a_blocking_query_that_goes_on_may_be_answered_by_any_server() -> None:
     """All others ask the leader: what is first read, and what is to notice that there is none."""
-    first, going_on = [("dc", "dc1")], [("index", 7), ("wait", "60s")]
+    first: list[tuple[str, str | int]] = [("dc", "dc1")]
+    going_on: list[tuple[str, str | int]] = [("index", 7), ("wait", "60s")]
     assert by_any_server(first) == first
     assert by_any_server(going_on) == [*going_on, ("stale", "1")]
     assert by_any_server([*going_on, ("consistent", "1")]) == [*going_on, ("consistent", "1")]
