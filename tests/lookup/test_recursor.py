@@ -8,22 +8,18 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import dns.message
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from registrator.lookup import recursor, recursor_exchange
-from registrator.lookup.records import Rcode, Type
+from registrator.lookup.records import Type
 from registrator.lookup.recursor import Recursor
-from registrator.lookup.recursor_cache import Cache, Room
 from registrator.lookup.recursor_exchange import MAX_STRAYS
 from registrator.lookup.recursor_message import FAILURE, Inquiry, Reply
-from registrator.lookup.recursor_servers import SystemServers, Upstreams, is_own, nameservers
+from registrator.lookup.recursor_servers import Upstreams
 from registrator.settings import Listen
 from registrator.stats import Stats
 from tests.lookup.upstream import TCP, address, response, truncated, upstream, wire
@@ -337,111 +333,3 @@ async def test_only_so_many_questions_and_askers_wait(monkeypatch: pytest.Monkey
         assert stats.recursions == {"crowded": 2}
         await asked.close()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def found(octets: int = 10, ttl: int = 60, rcode: Rcode = Rcode.NOERROR) -> Reply:
-    return Reply(rcode, b"q", bytes(octets), (), (1, 0, 0), ttl)
-
-
-def test_the_cache_forgets_by_ttl() -> None:
-    cache = Cache()
-    cache.keep(inquiry(), found(ttl=60), 100.0)
-    assert cache.find(inquiry(), 107.5) == (found(ttl=60), 7)
-    assert cache.find(inquiry(), 160.0) is None
-    cache.keep(inquiry(), found(ttl=0), 161.0)
-    assert (len(cache), cache.octets) == (0, 0)
-
-
-def test_the_cache_is_bounded_and_drops_what_is_used_least() -> None:
-    cache = Cache()
-    cache._found, cache._missing = Room(3, 10_000), Room(2, 10_000)
-    for number in range(3):
-        cache.keep(inquiry(f"n{number}"), found(), 0.0)
-    assert cache.find(inquiry("n0"), 1.0)
-    cache.keep(inquiry("n3"), found(), 0.0)
-    assert [cache.find(inquiry(f"n{n}"), 1.0) is not None for n in range(4)] == [True, False, True, True]
-    for number in range(100):
-        cache.keep(inquiry(f"missing{number}"), found(rcode=Rcode.NXDOMAIN), 0.0)
-    assert len(cache) == 5
-    cache.keep(inquiry("large"), found(octets=9_200), 0.0)
-    assert cache.octets < 20_000
-    assert cache.find(inquiry("n0"), 1.0) is None
-
-
-@settings(max_examples=50)
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.booleans()), max_size=40))
-def test_the_cache_counts_its_octets_right(steps: Sequence[tuple[int, int, bool]]) -> None:
-    cache = Cache()
-    cache._found, cache._missing = Room(3, 5_000), Room(2, 2_000)
-    for name, ttl, exists in steps:
-        rcode = Rcode.NOERROR if exists else Rcode.NXDOMAIN
-        cache.keep(inquiry(f"n{name}"), found(octets=name * 300, ttl=ttl, rcode=rcode), 0.0)
-        cache.find(inquiry("n1"), 0.0)
-    rooms = (cache._found, cache._missing)
-    assert cache.octets == sum(kept.size for room in rooms for kept in room._kept.values())
-    assert len(cache._found) <= 3
-    assert cache._found.octets <= 5_000
-
-
-# The servers --------------------------------------------------------------------
-
-OWN = (Listen("127.0.0.1", 53), Listen("169.254.53.53", 53))
-
-
-def test_nameservers_of_a_resolv_conf() -> None:
-    text = "# x\nsearch a b\nnameserver 10.0.0.2\nnameserver\t::1 # x\nnameserver fe80::1%eth0\n"
-    text += "nameserver example.org\nnameserver\nnameserver 10.0.0.2\noptions ndots:2\n"
-    assert nameservers(text) == [Listen("10.0.0.2", 53), Listen("::1", 53), Listen("fe80::1%eth0", 53)]
-
-
-@pytest.mark.parametrize(
-    ("server", "own", "is_ours"),
-    [
-        (Listen("127.0.0.1", 53), OWN, True),
-        (Listen("169.254.53.53", 53), OWN, True),
-        (Listen("127.0.0.1", 5353), OWN, False),
-        (Listen("127.0.0.53", 53), OWN, False),
-        (Listen("127.0.0.53", 53), (Listen("0.0.0.0", 53),), True),
-        (Listen("192.0.2.1", 53), (Listen("0.0.0.0", 53),), False),
-        (Listen("::1", 53), (Listen("0.0.0.0", 53),), False),
-        (Listen("::1", 53), (Listen("::", 53),), True),
-        (Listen("2001:db8::1", 53), (Listen("::", 53),), False),
-    ],
-)
-def test_our_own_addresses_are_known(server: Listen, own: Sequence[Listen], *, is_ours: bool) -> None:
-    assert is_own(server, own) == is_ours
-
-
-def test_resolv_conf_is_read_again_when_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Also when it is replaced, as most programs do; while it is missing, what it said holds."""
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr("registrator.lookup.recursor_servers.LOOK", 0.0)
-    path = tmp_path / "resolv.conf"
-    servers = SystemServers(OWN, path)
-    assert servers() == ()
-    path.write_text("nameserver 127.0.0.1\nnameserver 10.0.0.2\n")
-    assert servers() == (Listen("10.0.0.2", 53),)
-    new = tmp_path / "new"
-    new.write_text("nameserver 10.0.0.3\nnameserver 10.0.0.4\n")
-    new.replace(path)
-    assert servers() == (Listen("10.0.0.3", 53), Listen("10.0.0.4", 53))
-    path.unlink()
-    assert servers() == (Listen("10.0.0.3", 53), Listen("10.0.0.4", 53))
-    path.write_text("nameserver 169.254.53.53\n")
-    assert servers() == ()
-    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
-        "10.0.0.2:53",
-        "10.0.0.3:53, 10.0.0.4:53",
-        "none but this agent",
-    ]
-
-
-def test_the_file_is_looked_at_once_a_second_at_most(tmp_path: Path) -> None:
-    path = tmp_path / "resolv.conf"
-    path.write_text("nameserver 10.0.0.2\n")
-    servers = SystemServers(OWN, path)
-    first = servers()
-    path.write_text("nameserver 10.0.0.33\n")
-    assert servers() is first
