@@ -8,8 +8,10 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 stamp=.venv/made-from
+# A client of Consul that a test points at the agent. It lies aside: its package has the name of python-consul2's.
+client=py-consul==1.8.0
 
-wanted=$(sha256sum <pyproject.toml)
+wanted=$(printf '%s\n' "$client" | sha256sum - pyproject.toml)
 if .venv/bin/python -c '' 2>/dev/null && [[ $(cat "$stamp" 2>/dev/null) == "$wanted" ]]; then
     exit
 fi
@@ -24,4 +26,7 @@ step "Python: making the virtual environment .venv" "$python" -m venv .venv || d
 step "Python: installing what pyproject.toml asks for" \
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' ||
     die "pip could not install the dependencies; see above"
+step "Python: installing $client for a test" \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/consul-client "$client" ||
+    die "pip could not install $client; see above"
 printf '%s\n' "$wanted" >"$stamp"

@@ -290,6 +290,18 @@ async def test_a_blocking_query_over_all_checks_returns_with_a_change_of_any(
         await asyncio.to_thread(filled.put, "/v1/agent/service/deregister/late")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+async def test_long_answers_are_gzipped_for_whom_consul_gzips_them(
+    filled: ConsulServer, front: Web, coding: str
+) -> None:
+    headers, path = {"Accept-Encoding": coding}, "/v1/health/service/front-full"
+    async with front.client.get(filled.url + path, headers=headers) as theirs:
+        wanted = theirs.headers.get("Content-Encoding")
+    ours = await front.get(path, headers=headers)
+    assert ours.headers.get("Content-Encoding") == wanted
+    assert wanted == ("gzip" if coding == "gzip" else None)
+
+
 @pytest.mark.parametrize("path", REFUSED)
 async def test_every_refusal_has_the_same_status_and_words(
     filled: ConsulServer, front: Web, path: str

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import consul.std
@@ -30,6 +36,7 @@ from registrator.model import (
 from registrator.settings import ConsulAddress
 from registrator.stats import Stats
 from tests.lookup.web import Web, serve
+from tests.support import unavailable
 from tests.support.consul import ConsulServer
 
 NODE = Node("host7", "192.0.2.7", id="0007", tagged_addresses={"lan": "192.0.2.7"})
@@ -97,6 +104,65 @@ async def test_python_consul2_reads_the_same_from_the_embedded_catalog_as_from_c
     assert comparable(ours) == comparable(theirs)
 
 
+@pytest.mark.consul
+async def test_py_consul_reads_the_same_and_waits_for_the_same_change(
+    catalog: EmbeddedCatalog, web: Web, consul_shared: ConsulServer
+) -> None:
+    """A client of other hands: all of its calls, and its blocking query."""
+    async with ConsulCatalog(ConsulAddress(consul_shared.url), Stats()) as real:
+        await real.register(WEB)
+        try:
+            async with py_consul(consul_shared.url) as client:
+                theirs = await line_of(client)
+                await real.report(WEB.id, Health(CRITICAL, "gone"))
+                assert await line_of(client) == {"later": True, "status": CRITICAL}
+        finally:
+            await real.deregister(WEB.id)
+    async with py_consul(web.url) as client:
+        ours = await line_of(client)
+        await catalog.report(WEB.id, Health(CRITICAL, "gone"))
+        assert await line_of(client) == {"later": True, "status": CRITICAL}
+    assert comparable(about_web(ours)) == comparable(about_web(theirs))
+    assert ours["leaders"] == 2, "host and port"
+
+
+@asynccontextmanager
+async def py_consul(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """PyPI's py-consul in a process of its own: its package has the name of python-consul2's."""
+    where = Path(sys.prefix) / "consul-client"
+    if not where.is_dir():
+        unavailable("needs py-consul; run scripts/venv.sh")
+    program = Path(__file__).parent / "clients" / "py_consul.py"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program), url, WEB.service),
+        env={**os.environ, "PYTHONPATH": str(where)},
+        stdout=subprocess.PIPE,
+        limit=2**20,
+    )
+    try:
+        yield process
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def line_of(process: asyncio.subprocess.Process) -> Any:
+    """What it says next."""
+    assert process.stdout
+    return json.loads(await asyncio.wait_for(process.stdout.readline(), 60) or "null")
+
+
+def about_web(told: dict[str, Any]) -> dict[str, Any]:
+    """Of what tells of the whole catalog the part that is about WEB."""
+    ours = {
+        key: [check for check in told[key] if check["ServiceID"] == WEB.id] for key in ("state", "its checks")
+    }
+    ours |= {key: told[key][WEB.id] for key in ("node", "own")}
+    return {**told, **ours, "services": sorted(told["services"][WEB.service])}
+
+
 def read(url: str) -> dict[str, Any]:
     """What python-consul2 makes of each call."""
     host, _, port = url.removeprefix("http://").partition(":")
@@ -108,6 +174,12 @@ def read(url: str) -> dict[str, Any]:
         return {
             "service": api.catalog.service("embedded-web")[1],
             "health": api.health.service("embedded-web", passing=True, tag="a")[1],
+            "near": api.catalog.service("embedded-web", near="_agent", tag="b")[1],
+            "of a node with": api.health.service("embedded-web", node_meta={"nobody": "has"})[1],
+            "nodes": api.catalog.nodes(near="_agent")[1],
+            "unknown": api.health.service("embedded-nobody")[1],
+            "gone by": api.health.service("embedded-web", index=1, wait="10ms")[1],
+            "leader and peers": [api.status.leader().count(":"), len(api.status.peers())],
             "checks": api.health.checks("embedded-web")[1],
             "state": [c for c in api.health.state("passing")[1] if c["ServiceID"] == WEB.id],
             "on the node": api.catalog.node(node)[1]["Services"][WEB.id],
