@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests.lookup.fakes import entry, snapshot_of
 from tests.page.served import served
 
 SNAPSHOT = snapshot_of(entry("redis", 1, tags=("a",)), entry("redis", 2, status=CRITICAL), entry("web"))
-BUDGET = 15  # seconds of questions
+BUDGET = 15 if os.environ.get("CI") else 6  # seconds of questions, about a hundred in each
 # These are not asked: a stream has no end, and 404 and 503 answer what is well-formed.
 LEFT_OUT = ["--exclude-path", "/events", "--exclude-checks", "positive_data_acceptance"]
 
@@ -51,4 +52,4 @@ def test_schemathesis_finds_no_answer_that_the_document_does_not_tell(
     assert run.returncode == 0, run.stdout[-6000:]
     asked = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
     assert asked, run.stdout[-2000:]
-    assert int(asked[1]) == int(asked[2]) > 300
+    assert int(asked[1]) == int(asked[2]) > 20 * BUDGET
