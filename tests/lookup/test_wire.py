@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable
 
@@ -18,7 +17,6 @@ from registrator.lookup.answers import Answer
 from registrator.lookup.records import Rcode, Record
 from tests.lookup.messages import query, text
 
-EXAMPLES = 12_000 if os.environ.get("CI") else 1_000  # for each of two properties
 NAME = (b"web", b"service", b"consul")
 QUESTION = query("web.service.consul", "A")
 
