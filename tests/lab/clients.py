@@ -73,7 +73,7 @@ def calling(
                 *("python3", "-c", PROGRAM.read_text(), f"{name}.service.consul", port),
             )
         for node in nodes:
-            until(lambda: "ready" in node.docker("logs", label), f"a client on {node.name}", 10)  # noqa: B023
+            until(lambda: "ready" in node.docker("logs", label), f"a client on {node.name}", 30)  # noqa: B023
         yield clients
         for node in nodes:
             node.docker("stop", "--time", "10", label)

@@ -15,8 +15,21 @@ from tests.lab.services import NETWORK, STORIES
 from tests.lab.truth import agree
 from tests.support import unavailable
 
+LAST = "test_nodes test_consul"  # modules, in this order
 TIMES = pytest.StashKey[list[str]]()
 DONE = pytest.StashKey[list[document.Done]]()  # docs/swarm.md's commands, with what they printed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What kills nodes and cuts them off comes last.
+
+    The engines' own gossip needs up to half a minute afterwards, until every
+    node reaches every new container again (networkdb's bulk sync).
+    """
+    places = [place for place, item in enumerate(items) if item.get_closest_marker("lab")]
+    ours = sorted((items[place] for place in places), key=lambda item: LAST.find(item.path.stem))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="package")
