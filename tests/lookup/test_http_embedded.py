@@ -209,6 +209,44 @@ def comparable(document: Any) -> Any:
     }
 
 
+# The reads of programs that are in no package registry we use, in the form that Consul's Go client sends.
+SHAPES = {
+    "Prometheus' consul_sd_config": [
+        "/v1/agent/self",
+        "/v1/catalog/services?stale=&wait=120000ms",
+        "/v1/health/service/embedded-web?dc=dc1&stale=&tag=a&wait=120000ms",
+    ],
+    "consul-template": [
+        "/v1/agent/self",
+        "/v1/catalog/datacenters",
+        "/v1/catalog/nodes?near=_agent&stale=&wait=60000ms",
+        "/v1/catalog/node/host7?stale=&wait=60000ms",
+        "/v1/catalog/services?stale=&wait=60000ms",
+        "/v1/catalog/service/embedded-web?near=_agent&stale=&tag=a&wait=60000ms",
+        "/v1/health/service/embedded-web?passing=1&stale=&wait=60000ms",
+    ],
+    "Traefik's provider": [
+        "/v1/catalog/services?cached=&stale=",
+        "/v1/catalog/services?consistent=",
+        "/v1/health/service/embedded-web?cached=&stale=",
+        "/v1/catalog/service/embedded-web?consistent=&filter=ServicePort+==+80",
+    ],
+}
+
+
+@pytest.mark.parametrize("client", SHAPES)
+async def test_the_requests_of_others_are_understood(web: Web, client: str) -> None:
+    """With their parameters they get what they would get without, and the headers that they go on by."""
+    for path in SHAPES[client]:
+        reply = await web.get(path)
+        assert reply.status == 200, (path, reply.text)
+        assert reply.json() == await web.json(path.partition("?")[0]) != []
+        if "/agent/" not in path:
+            assert int(reply.headers["X-Consul-Index"]) > 0
+            assert reply.headers["X-Consul-LastContact"] == "0"
+            assert reply.headers["X-Consul-KnownLeader"] == "true"
+
+
 async def test_a_lookup_follows_a_change_of_health_at_once(catalog: EmbeddedCatalog, web: Web) -> None:
     assert len((await web.json("/lookup/embedded-web"))["instances"]) == 1
     await catalog.report(WEB.id, Health(CRITICAL, "it does not answer"))
