@@ -56,6 +56,12 @@ def crowd(tmp_path_factory: pytest.TempPathFactory, consul_binary: str) -> Itera
         yield server
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that has much else to do a reading may take longer than a resolver would wait."""
+    monkeypatch.setattr(resolver_module, "LOAD_TIMEOUT", 20.0)
+
+
 def definition(service: str, port: int) -> dict[str, Any]:
     """An operation of Consul's transactions: an instance of a service, with this port."""
     instance = {"ID": service, "Service": service, "Address": "10.0.0.6", "Port": port, "Tags": ["v1"]}
@@ -256,7 +262,7 @@ async def test_made_up_names_elsewhere_cost_a_list_a_second(crowd: ConsulServer)
                 began = time.monotonic()
                 assert await flood(resolver, [lambda: f"{word()}.service.dc2.consul"], 1000) == {"NXDOMAIN"}
                 seconds = time.monotonic() - began
-                assert 1 <= proxy.count("/v1/catalog/services.dc=dc2") <= 1 + seconds / selections.FRESH
+                assert 1 <= proxy.count("/v1/catalog/services.dc=dc2") <= 2 + seconds / selections.FRESH
                 # Consul knows no way to dc3, and says so at each request.
                 began = time.monotonic()
                 names = [lambda: f"{word()}.service.dc3.consul", lambda: f"{word()}.node.dc3.consul"]
@@ -309,11 +315,11 @@ async def test_what_was_read_a_moment_ago_is_answered_at_once_while_it_is_read_a
             assert (await ask(resolver, "svc-4000.service.consul"))[1] == [1]
             await eventually(lambda: catalog.snapshot and not catalog.snapshot.services)
             await asyncio.to_thread(crowd.put, "/v1/txn", [definition("svc-4000", 2)])
-            with proxy.failing("/v1/health/service/", Fault(delay=1.0)):
+            with proxy.failing("/v1/health/service/", Fault(delay=2.0)):
                 began = time.monotonic()
                 assert (await ask(resolver, "svc-4000.service.consul"))[1] == [1]
-                assert time.monotonic() - began < 0.9
-                async with asyncio.timeout(5):
+                assert time.monotonic() - began < 1.5
+                async with asyncio.timeout(10):
                     while (await ask(resolver, "svc-4000.service.consul"))[1] != [2]:
                         await asyncio.sleep(0.01)
     finally:
