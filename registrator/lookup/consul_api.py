@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from registrator.lookup import consul_filter
-from registrator.model import PASSING, CheckResult, Entry, Instance, Node, Snapshot
+from registrator.model import PASSING, CheckResult, Entry, Instance, Node, Service, Snapshot
 from registrator.settings import join_host_port
 
 Json = Mapping[str, object]
@@ -155,6 +155,13 @@ def catalog_services(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
     for name, tags in snapshot.names.items():
         loaded = snapshot.services.get(name)
         yield loaded.name if loaded else name, list(tags)
+
+
+def service_on_nodes(service: Service, query: Query) -> tuple[str, list[str]] | None:
+    """Such a member for the nodes that the query wants alone; None where the service is on none of them."""
+    there = [entry.instance for entry in service.entries if query.wants_node(entry.node)]
+    tags = dict.fromkeys(tag for instance in there for tag in instance.tags)
+    return (service.name, list(tags)) if there else None
 
 
 def catalog_node(node: Node, index: int) -> Json:

@@ -55,12 +55,15 @@ class ConsulRoutes:
 
     async def _catalog_services(self, request: web.Request) -> web.Response:
         query = self._query(request)
-        if query.node_meta:
-            line = "this agent does not support ?node-meta here; /v1/catalog/nodes and the services take it"
-            raise Unserved(400, line)
-        snapshot = await self._reads.read("", query)
-        members = await in_slices(_member, consul_api.catalog_services(snapshot))
-        return self._reply(f"{{{','.join(members)}}}", snapshot.index)
+        names: Iterable[tuple[str, list[str]]]
+        if query.node_meta:  # what is on which node is told by the instances alone
+            snapshot, index = await self._reads.read_all(query)
+            found = snapshot.services.values()
+            names = await in_slices(lambda service: consul_api.service_on_nodes(service, query), found)
+        else:
+            snapshot = await self._reads.read("", query)
+            names, index = consul_api.catalog_services(snapshot), snapshot.index
+        return self._reply(f"{{{','.join(await in_slices(_member, names))}}}", index)
 
     async def _catalog_nodes(self, request: web.Request) -> web.Response:
         query = self._query(request)

@@ -105,7 +105,7 @@ ROUTES: dict[str, tuple[str, list[Schema], Schema | str]] = {
     ),
     "/v1/catalog/nodes": ("Consul: the nodes.", LISTS, OBJECTS),
     "/v1/catalog/service/{name}": ("Consul: all instances of a service.", [*LISTS, TAG], OBJECTS),
-    "/v1/catalog/services": ("Consul: all names with their tags.", CONSUL, SERVICES),
+    "/v1/catalog/services": ("Consul: all names with their tags.", [*CONSUL, NODE_META], SERVICES),
     "/v1/health/checks/{name}": ("Consul: the checks of a service.", LISTS, CHECKS),
     "/v1/health/node/{name}": ("Consul: the checks on a node.", LISTS, CHECKS),
     "/v1/health/service/{name}": ("Consul: all instances with checks.", [*LISTS, TAG, PASSING], OBJECTS),

@@ -359,6 +359,16 @@ async def test_an_explanation_begins_with_the_answered_and_counts_them() -> None
     assert (told["service"], told["answered"], told["left_out"]) == ("web", 1, 1)
 
 
+async def test_the_names_of_certain_nodes_alone() -> None:
+    """As Prometheus asks with `node_meta`: the names and tags of what is on nodes with that Meta."""
+    other = Node("n2", "192.0.2.2", meta={"rack": "b", "zone": "1"})
+    there = entry("redis", 2, node=other, tags=("v7",)), entry("web", node=other)
+    async with serve(FakeDirectory(snapshot_of(entry("redis", tags=("v6",)), *there))) as web:
+        assert await web.json("/v1/catalog/services?node-meta=rack:b") == {"redis": ["v7"], "web": []}
+        assert await web.json("/v1/catalog/services?node-meta=rack:a") == {"redis": ["v6"]}
+        assert await web.json("/v1/catalog/services?node-meta=rack:a&node-meta=zone:1") == {}
+
+
 async def test_a_format_that_there_is_not_is_refused() -> None:
     async with serve(FakeDirectory(SNAPSHOT)) as web:
         assert (await web.get("/lookup/redis?format=xml")).status == 400

@@ -77,7 +77,8 @@ ANY = ["/v1/catalog/node/{node}", "/v1/catalog/node/nobody", "/v1/catalog/datace
        "/v1/health/state/bad",
        "/v1/health/node/nobody", *(f"/v1/health/checks/{name}" for name in [*NAMES, "front-nobody"]),
        "/v1/health/service/front-full?near=_agent", "/v1/catalog/nodes?near=nobody",
-       "/v1/catalog/nodes?node-meta=a:b", "/v1/health/service/front-full?node-meta=k:v",
+       "/v1/catalog/nodes?node-meta=a:b", "/v1/catalog/services?node-meta=a:b",
+       "/v1/health/service/front-full?node-meta=k:v",
        "/v1/health/state/any", "/v1/health/state/critical", "/v1/health/node/{node}"]  # fmt: skip
 REFUSED = [
     "/v1/catalog/node/",
