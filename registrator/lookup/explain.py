@@ -7,7 +7,8 @@ every lookup uses; here is only said what they decided, and why.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from registrator.lookup.names import ServiceName
@@ -18,8 +19,10 @@ from registrator.settings import join_host_port
 NODE_MAINTENANCE, SERVICE_MAINTENANCE = "_node_maintenance", "_service_maintenance:"  # Consul's check ids
 MAX_OUTPUT = 300  # characters of a check's output that are told
 MAX_NEAREST = 5
+ALIKE = 0.6  # of 1, which is the same; difflib's own limit for a close match
 
 Json = Mapping[str, object]
+Likeness = tuple[float, int, str]  # the ratio, the length as a negative number, the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,25 @@ def summary(name: ServiceName, service: Service, asker: Asker, answered: int) ->
     }
 
 
-def nearest(text: str, names: Iterable[str]) -> list[str]:
-    """The names that someone who wrote `text` may have meant, the likeliest first."""
+def likeness(text: str) -> Callable[[str], Likeness | None]:
+    """A judge of names: how like one is to `text`; None for one that can hardly have been meant."""
     plain = text.lower()
-    known = list(names)
-    inside = sorted((name for name in known if plain and (plain in name or name in plain)), key=len)
-    return list(dict.fromkeys([*difflib.get_close_matches(plain, known, MAX_NEAREST), *inside]))[:MAX_NEAREST]
+    matcher = difflib.SequenceMatcher(b=plain)
+
+    def judge(name: str) -> Likeness | None:
+        matcher.set_seq1(name)
+        bounds = (matcher.real_quick_ratio, matcher.quick_ratio)  # of the ratio, and cheaper than it
+        if all(bound() >= ALIKE for bound in bounds) and (ratio := matcher.ratio()) >= ALIKE:
+            return ratio, -len(name), name
+        contained = plain and (plain in name or name in plain)
+        return (0.0, -len(name), name) if contained else None
+
+    return judge
+
+
+def nearest(judged: Iterable[Likeness]) -> list[str]:
+    """The names that may have been meant, the likeliest first: the most alike, then the shortest."""
+    return [name for _, _, name in heapq.nlargest(MAX_NEAREST, judged)]
 
 
 def _instance(entry: Entry, tag: str, view: View, *, reached: bool) -> dict[str, object]:

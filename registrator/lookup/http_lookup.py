@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +11,7 @@ from aiohttp import web
 
 from registrator.lookup import lookup_api
 from registrator.lookup.consul_api import Query
-from registrator.lookup.explain import Asker, explained, nearest, summary
+from registrator.lookup.explain import Asker, explained, likeness, nearest, summary
 from registrator.lookup.http_consul import AGENT, data_headers
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
@@ -115,7 +114,7 @@ class LookupRoutes:
     async def _explain(self, request: web.Request) -> web.Response:
         """For each instance of a name whether `?from=` is given it, and why; those that are come first."""
         name, service = await self._find(request.match_info["name"])
-        asker = self._asker(request)
+        asker = await self._asker(request)
         told = await in_slices(
             lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker)
         )
@@ -137,7 +136,7 @@ class LookupRoutes:
         found = lookup_api.find_service(text, snapshot, self._zone)
         service = (await self._reads.load(found.service)).services.get(found.service) if found else None
         if not found or not service:
-            near = await asyncio.to_thread(nearest, text, snapshot.names)
+            near = nearest(await in_slices(likeness(text), snapshot.names))
             meant = (
                 f"did you mean {' or '.join(near)}?" if near else "/v1/catalog/services lists those that are"
             )
@@ -168,7 +167,7 @@ class LookupRoutes:
         self._turns[service] = turn + 1
         return turn
 
-    def _asker(self, request: web.Request) -> Asker:
+    async def _asker(self, request: web.Request) -> Asker:
         """Whom `?from=` means, an IP address or a container of this node; without it the client itself."""
         text = request.query.get("from", "") or request.remote or ""
         try:
@@ -176,7 +175,7 @@ class LookupRoutes:
         except ValueError:
             view = self._containers.of_container(text)
             if view is None:
-                near = nearest(text, self._containers.names())
+                near = nearest(await in_slices(likeness(text), self._containers.names()))
                 meant = f"did you mean {' or '.join(near)}?" if near else "ask the agent of its own node"
                 line = f"no container that is up on this node is called {text!r}; {meant}"
                 raise Unserved(404, line, details={"nearest": near}) from None

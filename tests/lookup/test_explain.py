@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registrator.lookup.explain import Asker, explained, nearest, summary
+from registrator.lookup.explain import Asker, explained, likeness, nearest, summary
 from registrator.lookup.names import ServiceName
 from registrator.model import (
     CRITICAL,
@@ -196,5 +196,6 @@ def test_an_instance_out_of_reach_is_left_out_and_said() -> None:
     [("redsi", "redis"), ("Redis", "redis"), ("redi", "redis"), ("my-redis-cache", "redis"), ("zzz", None)],
 )
 def test_the_nearest_names_are_those_one_may_have_meant(text: str, first: str | None) -> None:
-    found = nearest(text, ["web", "redis", "billing", "postgres"])
+    judged = map(likeness(text), ["web", "redis", "billing", "postgres"])
+    found = nearest(filter(None, judged))
     assert (found[0] if found else None) == first
