@@ -10,14 +10,14 @@ class Views:
     """The addresses of this node's containers, each with the networks its container is on."""
 
     def __init__(self) -> None:
-        self._by_ip: dict[str, tuple[str, View]] = {}
+        self._by_ip: dict[str, View] = {}
+        self._claims: dict[str, dict[str, View]] = {}  # of whom an address was told, the latest last
         self._ips: dict[str, tuple[str, ...]] = {}
         self._by_id: dict[str, tuple[str, View]] = {}  # name and view of every container that is up
 
     def of(self, ip: str) -> View:
         """The view of the asker at `ip`; an address that is no container's sees from outside."""
-        known = self._by_ip.get(ip)
-        return known[1] if known else OUTSIDE
+        return self._by_ip.get(ip, OUTSIDE)
 
     def of_container(self, name_or_id: str) -> View | None:
         """The view of a container that is up, by its name or the beginning of its id; None for another."""
@@ -42,11 +42,21 @@ class Views:
         ips = tuple(ip for place in places for ip in place.addresses) if container.up else ()
         if ips:
             self._ips[container.id] = ips
-            self._by_ip.update(dict.fromkeys(ips, (container.id, view)))
+            for ip in ips:
+                self._claims.setdefault(ip, {})[container.id] = view
+                self._by_ip[ip] = view
 
     def drop(self, container_id: str) -> None:
-        """Forget a container, but not an address that another has taken over from it."""
+        """Forget a container, but not an address that another has taken over from it.
+
+        Which of the two was looked at last does not matter: a look at the
+        former one may have begun before its end, and be over after the other's.
+        """
         self._by_id.pop(container_id, None)
         for ip in self._ips.pop(container_id, ()):
-            if self._by_ip.get(ip, ("",))[0] == container_id:
-                del self._by_ip[ip]
+            claims = self._claims[ip]
+            del claims[container_id]
+            if claims:
+                self._by_ip[ip] = next(reversed(claims.values()))
+            else:
+                del self._claims[ip], self._by_ip[ip]

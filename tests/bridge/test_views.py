@@ -45,3 +45,15 @@ def test_a_container_that_is_not_up_or_gone_is_no_asker() -> None:
     assert views.names() == ["renamed"]
     views.put(replace(WEB, state="exited"))
     assert (views.names(), views.of_container("web"), views.of("10.0.1.5")) == ([], None, OUTSIDE)
+
+
+def test_a_late_look_at_a_container_that_is_gone_takes_no_address_from_its_successor() -> None:
+    """The engine gives an address anew at once; a look may begin before a container's end, and end late."""
+    former = replace(WEB, id="e" * 64, networks=(Attachment("other", "9" * 64, "10.0.1.5"),))
+    views = Views()
+    views.put(WEB)
+    views.put(former)
+    views.drop(former.id)
+    assert views.of("10.0.1.5") == ON_APP
+    views.drop(WEB.id)
+    assert views.of("10.0.1.5") == OUTSIDE
