@@ -20,6 +20,7 @@ from tests.lab.truth import agree, count, get
 pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
 INSIDE = "inside"
+HASTY = "parallelism: 2, order: start-first, failure_action: rollback, monitor: 1s"
 EXTRA = """
   extra:
     image: registrator/whoami
@@ -66,13 +67,21 @@ def instances(lab: Lab) -> dict[str, int]:
     return {name: count(running, name) for name in (*STORIES, "extra")}
 
 
+def hasty(text: str) -> str:
+    """The stack file, with `web` updated two tasks at a time, watched for a second: it saves a minute."""
+    return text.replace("parallelism: 1, order: start-first, failure_action: rollback, monitor: 5s", HASTY)
+
+
 @pytest.fixture
-def as_it_was(lab: Lab) -> Iterator[None]:
+def as_it_was(lab: Lab, tmp_path: Path) -> Iterator[None]:
     """The stack, put back as compose/stack.yml has it."""
     yield
-    lab.deploy()
+    back = tmp_path / "back.yml"
+    back.write_text(hasty(STACK.read_text()))
+    lab.deploy(file=back)
     lab.manager.docker("service", "rm", "demo_extra")
     Service(lab, "demo_web").updated(seconds=120)
+    lab.deploy()
     until(lambda: instances(lab) == {**STORIES, "extra": 0}, "the stack as it was")
 
 
@@ -82,7 +91,8 @@ def test_a_stack_changed_in_place_fails_nobody(
     """Other replicas, another environment, a new service; then all as it was."""
     changed = tmp_path / "stack.yml"
     text = STACK.read_text().replace("replicas: 5", "replicas: 4").replace("replicas: 3", "replicas: 5")
-    text = re.sub(r"\n(      REDIS_HOST: .*)", r"\n\1\n      CHANGED: '1'", text)
+    text = hasty(re.sub(r"\n(      REDIS_HOST: .*)", r"\n\1\n      CHANGED: '1'", text))
+    assert HASTY in text
     changed.write_text(text.replace("\nnetworks:", EXTRA, 1))
     with (
         calling(lab.nodes, "web", network="demo_backend") as web,
