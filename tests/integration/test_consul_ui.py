@@ -14,6 +14,8 @@ from tests.support.engine import Docker, health, unique, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.engine, pytest.mark.consul]
 
+MINE = unique("ui")
+
 
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[ConsulServer]:
@@ -24,8 +26,9 @@ def ui(tmp_path: Path) -> Iterator[ConsulServer]:
 
 @pytest.fixture
 def registering(tmp_path: Path, ui: ConsulServer, engine_url: str) -> Iterator[AgentProcess]:
-    """An agent that registers there."""
-    agent = AgentProcess(tmp_path, "--docker", engine_url, "--consul", ui.url)
+    """An agent that registers our container there alone: the UI shows as many as have room."""
+    options = ["--docker", engine_url, "--consul", ui.url, "--constraint", f"test={MINE}"]
+    agent = AgentProcess(tmp_path, *options)
     try:
         agent.start_ready()
         yield agent
@@ -56,6 +59,7 @@ def test_from_the_services_to_an_instance_to_its_checks(
     """Why a container is unhealthy is read there, in its own check's words; its tags, meta and node too."""
     name = unique("shop")
     labels = {
+        "test": MINE,
         "SERVICE_NAME": name,
         "SERVICE_PORT": "80",
         "SERVICE_TAGS": "blue,v2",

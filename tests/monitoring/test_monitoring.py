@@ -54,7 +54,8 @@ def scrape(agent: AgentProcess) -> str:
 def busy() -> str:
     """What an agent shows that has counted something of every kind."""
     stats = Stats(ready=True)
-    stats.events["start"] = stats.dns_queries["A", "NOERROR", "udp", "container"] = stats.http_requests["/livez", 200] = 1
+    stats.events["start"] = stats.http_requests["/livez", 200] = 1
+    stats.dns_queries["A", "NOERROR", "udp", "container"] = 1
     return Metrics(stats, FakeDirectory(snapshot_of(entry("web")))).render().decode()
 
 
