@@ -22,7 +22,7 @@ EXPECTED = (
     r"joined a swarm as a worker",
     r"(Ready[^\n]*\n[^\n]*){2}Ready",
     r"Creating service demo_web",
-    r"demo_redis +replicated +1/1.*demo_registrator +global +3/3.*demo_web +replicated +5/5",
+    r"redis +replicated +1/1.*registrator +global +3/3.*web +replicated +5/5.*whoami +replicated +3/3",
     r"redis +1 .*web +5 .*whoami +3 ",
     r"^(1 1 \d+ \S+\n?){5}$",
     r"^([\d.]+:\d+\n?){5}$",
