@@ -57,6 +57,7 @@ class Proxy:
         self._faults: dict[re.Pattern[str], Fault] = {}
         self._open: dict[asyncio.StreamWriter, str] = {}  # to the client, with its latest request
         self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()  # all that may still be open
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
@@ -92,9 +93,9 @@ class Proxy:
     async def _run(self) -> None:
         self._over = asyncio.Event()
         if self._listen:
-            server = await asyncio.start_unix_server(self._serve, self._listen)
+            server = await asyncio.start_unix_server(self._accept, self._listen)
         else:
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+            server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._over.wait()
@@ -107,9 +108,15 @@ class Proxy:
             writer.transport.abort()
         await asyncio.sleep(0)  # a transport lets go of its socket in the loop's next turn
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take note of a connection at once: the task that serves it may be cancelled before it begins."""
+        self._writers.add(writer)
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
-        self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 async with self._connected(writer) as upstream:
@@ -130,9 +137,9 @@ class Proxy:
         try:
             yield writer
         finally:
+            writer.close()  # first, for the proxy's end may cut the rest short
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
-            writer.close()
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, upstream: asyncio.StreamWriter
