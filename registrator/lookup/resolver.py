@@ -16,7 +16,7 @@ from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
 from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
 from registrator.lookup.limit import Verdict
-from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, Job, Made, Maker, source_of
+from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, TYPE_NAMES, Job, Made, Maker, source_of
 from registrator.lookup.records import Rcode
 from registrator.lookup.rendered import Rendered, Turns
 from registrator.lookup.replies import Replies
@@ -25,6 +25,7 @@ from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
+CODES = tuple(Rcode(code).name if code in set(Rcode) else str(code) for code in range(16))
 LOAD_TIMEOUT = 3.0  # seconds; a stub resolver gives up after five
 MAX_LOADS = 2 + MAX_CNAMES  # the name itself, and each that its CNAMEs lead to
 
@@ -54,6 +55,7 @@ class Resolver:
         self._maker = Maker(zone, most=most, near=near)
         self._replies = Replies()
         self._failures = 0
+        self._tells = log.isEnabledFor(logging.DEBUG)  # then no lookup takes the fast path, which is silent
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -88,11 +90,13 @@ class Resolver:
             return query
         try:
             job = self._job(query, source, transport)
-            return self._kept(job, packet) or self._take(job, packet, self._make(job, {}))
+            reply = self._kept(job, packet) or self._take(job, packet, self._make(job, {}))
         except NotLoaded:
             raise
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
             return self._fault(error, packet, source, transport)
+        self._tell(query, source, transport, reply)
+        return reply
 
     async def resolve(self, packet: bytes, source: str, transport: str) -> bytes | None:
         """Answer a packet, loading what it needs; None for one to be dropped. Never raises.
@@ -105,9 +109,12 @@ class Resolver:
             return query
         try:
             job = self._job(query, source, transport)
-            return self._kept(job, packet) or await self._load_and_make(job, packet)
+            reply = self._kept(job, packet) or await self._load_and_make(job, packet)
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
             return self._fault(error, packet, source, transport)
+        else:
+            self._tell(query, source, transport, reply)
+            return reply
         finally:
             self._stats.dns_seconds.observe(time.perf_counter() - begin)
 
@@ -153,7 +160,7 @@ class Resolver:
             return None
         if isinstance(rendered, Turns) and rendered.count < rendered.wanted:
             self._maker.add_turn(job, rendered, snapshot)
-        elif job.is_plain(packet):
+        elif job.is_plain(packet) and not self._tells:
             self._replies.recognize(packet[2:], job.view.networks, job.key)
         return self._send(rendered, packet)
 
@@ -211,6 +218,16 @@ class Resolver:
             log.debug("%s cannot be loaded: %s", selection, error or "timeout")
             return False
         return True
+
+    def _tell(self, query: wire.Query, source: str, transport: str, reply: bytes) -> None:
+        """Log a lookup for who asked for that with the log level."""
+        if self._tells:
+            name = b".".join(query.name).decode("utf-8", "backslashreplace")
+            kind = TYPE_NAMES.get(query.qtype, f"TYPE{query.qtype}")
+            rcode, found = reply[3] & 0xF, int.from_bytes(reply[6:8], "big")
+            log.debug(
+                "%s asked %s %s over %s: %s, %d answers", source, name, kind, transport, CODES[rcode], found
+            )
 
     def _fault(self, error: Exception, packet: bytes, source: str, transport: str) -> bytes:
         """SERVFAIL for a fault of our own, told at the first and each tenfold: anybody may repeat it."""

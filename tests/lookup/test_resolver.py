@@ -229,3 +229,18 @@ def test_a_domain_that_is_none() -> None:
     """A zone that DNS cannot hold is refused when the resolver is built."""
     with pytest.raises(ValueError, match="no DNS zone"):
         Resolver(FakeDirectory(), Zone.named("a..b"), view_of=lambda _: OUTSIDE, stats=Stats())
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_lookups_are_logged_only_for_who_asks(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of them at the level debug, also those that would take the fast path; none at info."""
+    caplog.set_level(level, "registrator.lookup.resolver")
+    resolver = front(FakeDirectory(SNAPSHOT))
+    packet = query("web.service.consul", "A")
+    for _ in range(5):
+        if resolver.quick(packet, ASKER, resolver.snapshot, 0.0) is None:
+            resolver.respond(packet, ASKER, "udp")
+    asyncio.run(resolver.resolve(query("none.service.consul", "TYPE999"), ASKER, "tcp"))
+    told = [f"{ASKER} asked web.service.consul A over udp: NOERROR, 3 answers"] * 5
+    told.append(f"{ASKER} asked none.service.consul TYPE999 over tcp: NXDOMAIN, 0 answers")
+    assert caplog.messages == (told if level == logging.DEBUG else [])
