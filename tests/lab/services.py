@@ -95,7 +95,7 @@ class Service:
 
 @contextmanager
 def service(
-    lab: Lab, *options: str, replicas: int = 0, linger: float = 1.0, endpoint: str = "dnsrr"
+    lab: Lab, *options: str, replicas: int = 0, linger: float = 2.0, endpoint: str = "dnsrr"
 ) -> Iterator[Service]:
     """A service of well-behaved servers on port 8000 (programs/server.py), made with further options.
 

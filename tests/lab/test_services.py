@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
 Operation = Callable[[Lab], Clients | None]
 
-AT_ONCE = 4
+AT_ONCE = 3
 QUICK = ("--update-monitor", "1s", "--rollback-monitor", "1s")
 
 
