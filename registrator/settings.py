@@ -183,8 +183,8 @@ def parse_meta(text: str) -> tuple[str, str]:
 
 
 def parse_seconds(text: str) -> float:
-    """Parse a duration ("90s", "10m"); "0" is none. Raises SettingError."""
-    seconds = 0.0 if text.strip() == "0" else parse_duration(text)
+    """Parse a duration ("90s", "10m"); "0" and "0s" are none. Raises SettingError."""
+    seconds = 0.0 if text.strip() in ("0", "0s") else parse_duration(text)
     if seconds is None:
         raise SettingError(f"{text!r} is no duration; write for instance 90s, 10m or 1h30m")
     return seconds

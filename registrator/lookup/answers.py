@@ -259,26 +259,28 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     for entry in entries:
         if room < 0:
             break
+        port, ips = _place(_places(ask, entry))
+        target = _target(ask, entry, ips) if ips else None
+        if target is None:
+            continue
         weights = entry.instance.weights
         weight = weights.passing if entry.status == PASSING else weights.warning
-        for port, ips in _ips_by_port(_places(ask, entry)).items():
-            target = _target(ask, entry, ips)
-            if target is None:
-                continue
-            if (target, port) not in answers:
-                answers[target, port] = records.srv(ask.name, ttl, weight, port, target)
-                room -= records.SRV_SIZE + records.wire_length(target)
-            additional.update(dict.fromkeys(_glue(ask, entry, ips, target, ttl)))
-            additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
+        if (target, port) not in answers:
+            answers[target, port] = records.srv(ask.name, ttl, weight, port, target)
+            room -= records.SRV_SIZE + records.wire_length(target)
+        additional.update(dict.fromkeys(_glue(ask, entry, ips, target, ttl)))
+        additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
     return _Found(tuple(answers.values()), tuple(additional))
 
 
-def _ips_by_port(places: Iterable[Address]) -> dict[int, list[str]]:
-    """The addresses of one instance that have a port in common: most of the time both families' have."""
-    found: dict[int, list[str]] = {}
-    for place in places:
-        found.setdefault(place.port, []).append(place.ip)
-    return found
+def _place(places: Sequence[Address]) -> tuple[int, list[str]]:
+    """The port of the preferred address, and all addresses that have it.
+
+    Engines may publish a port under two numbers, one of each family. Who
+    followed a record for the second, and lacks that family, would fail.
+    """
+    port = places[0].port if places else 0
+    return port, [place.ip for place in places if place.port == port]
 
 
 def _target(ask: Ask, entry: Entry, ips: list[str]) -> Name | None:
