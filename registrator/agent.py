@@ -220,6 +220,7 @@ def _resolver(
         stats=stats,
         most=rules.udp_answers,
         near=lambda: identity.owner if rules.near else "",
+        newcomers=reconciler.newcomers,
     )
 
 

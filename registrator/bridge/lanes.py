@@ -35,6 +35,11 @@ class Lanes:
         self._again[key] = asyncio.Event()
         self._tasks[key] = asyncio.create_task(self._run(key))
 
+    @property
+    def busy(self) -> bool:
+        """Whether any lane is at work."""
+        return bool(self._tasks)
+
     async def finished(self, timeout: float, apart_from: Collection[str] = ()) -> bool:
         """Wait until the lanes at work now, apart from some, have succeeded; False when time ran out."""
         tasks = [task for key, task in self._tasks.items() if key not in apart_from]

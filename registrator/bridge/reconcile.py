@@ -25,6 +25,7 @@ from registrator.bridge.addresses import Host
 from registrator.bridge.drains import Drains
 from registrator.bridge.instances import HEALTH_TTL, instances, left_behind
 from registrator.bridge.lanes import Lanes, wait_at_most
+from registrator.bridge.newcomers import Newcomers
 from registrator.bridge.plan import Plan, plan
 from registrator.bridge.views import Views
 from registrator.bridge.writer import Writer
@@ -94,6 +95,7 @@ class Reconciler:
         self._host: Host | None = None
         self._host_known = asyncio.Event()
         self._lanes = Lanes(self._settle)
+        self.newcomers = Newcomers(self.views, self._lanes, time.monotonic)
         self._drains = Drains(self._touch, stats)
         self._dead: set[str] = set()  # containers that died and were not looked at since
         self._unreadable: set[str] = set()  # containers whose last inspect failed

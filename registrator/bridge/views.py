@@ -19,6 +19,10 @@ class Views:
         """The view of the asker at `ip`; an address that is no container's sees from outside."""
         return self._by_ip.get(ip, OUTSIDE)
 
+    def knows(self, ip: str) -> bool:
+        """Whether the address is a container's."""
+        return ip in self._by_ip
+
     def of_container(self, name_or_id: str) -> View | None:
         """The view of a container that is up, by its name or the beginning of its id; None for another."""
         for container_id, (name, view) in self._by_id.items():

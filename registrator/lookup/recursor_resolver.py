@@ -26,7 +26,7 @@ from registrator.lookup.records import Name, Rcode, Record, Type
 from registrator.lookup.recursor import Recursor
 from registrator.lookup.recursor_message import FAILURE, Inquiry, Reply
 from registrator.lookup.recursor_servers import SystemServers, is_own
-from registrator.lookup.resolver import LOAD_TIMEOUT, Resolver
+from registrator.lookup.resolver import LOAD_TIMEOUT, Newcomers, Resolver
 from registrator.model import Selected, Selection, Snapshot, View
 from registrator.settings import DnsSettings, Listen, SettingError
 from registrator.stats import Stats
@@ -95,8 +95,11 @@ class RecursiveResolver(Resolver):
         stats: Stats,
         most: int = ANSWERS_WITHOUT_EDNS,
         near: Callable[[], str] = str,
+        newcomers: Newcomers | None = None,
     ) -> None:
-        super().__init__(directory, zone, view_of=view_of, stats=stats, most=most, near=near)
+        super().__init__(
+            directory, zone, view_of=view_of, stats=stats, most=most, near=near, newcomers=newcomers
+        )
         self._recursor = recursor
         self._clients = clients
 

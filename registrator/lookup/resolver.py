@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
@@ -26,8 +27,21 @@ from registrator.stats import Stats
 log = logging.getLogger(__name__)
 
 CODES = tuple(Rcode(code).name if code in set(Rcode) else str(code) for code in range(16))
+ASKER = "asker"  # the kind of what is missing where it is not known yet who asks
 LOAD_TIMEOUT = 3.0  # seconds; a stub resolver gives up after five
 MAX_LOADS = 2 + MAX_CNAMES  # the name itself, and each that its CNAMEs lead to
+
+
+class Newcomers(Protocol):
+    """Askers of whom it is not known yet on which networks they are."""
+
+    def may_be(self, source: str) -> bool:
+        """Whether the asker at this address should wait before it is answered."""
+        ...
+
+    async def wait(self, source: str) -> None:
+        """Wait until more may be known, a moment at most; never raises."""
+        ...
 
 
 class Resolver:
@@ -36,7 +50,7 @@ class Resolver:
     `view_of` tells, for the source address of a query, the networks on which
     its asker is. `most` is how many instances go into an UDP answer of at
     most 512 octets (Consul's udp_answer_limit). `near` gives the owner whose
-    instances come first, "" for none.
+    instances come first, "" for none. `newcomers` are askers that wait.
     """
 
     def __init__(
@@ -48,11 +62,13 @@ class Resolver:
         stats: Stats,
         most: int = ANSWERS_WITHOUT_EDNS,
         near: Callable[[], str] = str,
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._directory = directory
         self._view_of = view_of
         self._stats = stats
         self._maker = Maker(zone, most=most, near=near)
+        self._newcomers = newcomers
         self._replies = Replies()
         self._failures = 0
         self._tells = log.isEnabledFor(logging.DEBUG)  # then no lookup takes the fast path, which is silent
@@ -69,7 +85,10 @@ class Resolver:
         the same for several packets in a row.
         """
         try:
-            slot = self._replies.exact.get((packet[2:], self._view_of(source).networks))
+            view = self._view_of(source)
+            if view is OUTSIDE and self._is_new(source):
+                return None
+            slot = self._replies.exact.get((packet[2:], view.networks))
             rendered = slot.ready if slot else None
             if rendered is None or not rendered.holds(snapshot, now):
                 return None
@@ -88,6 +107,8 @@ class Resolver:
         query = self._read(packet, source, transport)
         if not isinstance(query, wire.Query):
             return query
+        if self._is_new(source):
+            raise NotLoaded(Selection(ASKER, source))
         try:
             job = self._job(query, source, transport)
             reply = self._kept(job, packet) or self._take(job, packet, self._make(job, {}))
@@ -108,6 +129,8 @@ class Resolver:
         if not isinstance(query, wire.Query):
             return query
         try:
+            if self._newcomers is not None and self._is_new(source):
+                await self._newcomers.wait(source)
             job = self._job(query, source, transport)
             reply = self._kept(job, packet) or await self._load_and_make(job, packet)
         except Exception as error:  # noqa: BLE001 - one packet must not end the server
@@ -117,6 +140,9 @@ class Resolver:
             return reply
         finally:
             self._stats.dns_seconds.observe(time.perf_counter() - begin)
+
+    def _is_new(self, source: str) -> bool:
+        return self._newcomers is not None and self._newcomers.may_be(source)
 
     def took(self, seconds: float, queries: int) -> None:
         """Count how long so many queries took that were answered at once."""

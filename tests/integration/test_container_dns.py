@@ -208,6 +208,24 @@ def office(swarm: OneNodeSwarm) -> Iterator[str]:
         yield swarm.address
 
 
+def test_a_container_that_asks_before_it_is_known_waits_until_it_is(node: Node) -> None:
+    """Its first lookup, in its first milliseconds, has the address on the network that both are on."""
+    docker, network, service = node.docker, node.networks["user"], unique("early")
+    labels = {"SERVICE_NAME": service}
+    peer = docker.run(network_mode=network, labels=labels, ports={"80/tcp": 0}, expose=["80/tcp"])
+    own, name = docker.address(peer, network), f"{service}.service.consul"
+    known = node.asker("user", PLAIN)
+    wait_for(lambda: node.resolve("musl", name, known) == {own}, "the service")
+    told = []
+    for _ in range(10):
+        ask = docker.run(
+            network_mode=network, binds=node.programs, dns=[PLAIN], command=[*CLIENTS["musl"], name]
+        )
+        docker.api.wait(ask)
+        told.append(resolvers.addresses(docker.api.logs(ask).decode()))
+    assert told == [{own}] * 10
+
+
 @each_network
 @each_client
 def test_the_full_name(node: Node, network: str, client: str) -> None:

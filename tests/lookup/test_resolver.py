@@ -244,3 +244,41 @@ def test_lookups_are_logged_only_for_who_asks(level: int, caplog: pytest.LogCapt
     told = [f"{ASKER} asked web.service.consul A over udp: NOERROR, 3 answers"] * 5
     told.append(f"{ASKER} asked none.service.consul TYPE999 over tcp: NXDOMAIN, 0 answers")
     assert caplog.messages == (told if level == logging.DEBUG else [])
+
+
+class Late:
+    """A container of which it is known only after a moment on which network it is."""
+
+    def __init__(self) -> None:
+        self.view = OUTSIDE
+
+    def may_be(self, source: str) -> bool:
+        return source == ASKER and self.view is OUTSIDE
+
+    async def wait(self, source: str) -> None:
+        assert source == ASKER
+        self.view = View(frozenset(["aaaaaaaaaaaa"]))
+
+
+async def test_who_may_be_a_new_container_waits_until_it_is_known() -> None:
+    """Its first answer is the one for its network already, also where others had theirs rendered before."""
+    places = (Address("app", "aaaaaaaaaaaa", "10.9.0.1", 80), Address("", "", "192.0.2.1", 32768))
+    snapshot = snapshot_of(entry("app", address="192.0.2.1", addresses=places))
+    late = Late()
+    resolver = Resolver(
+        FakeDirectory(snapshot),
+        Zone.named("consul"),
+        view_of=lambda source: late.view if source == ASKER else OUTSIDE,
+        stats=Stats(),
+        newcomers=late,
+    )
+    packet = query("app.service.consul", "A")
+    for _ in range(3):
+        host = resolver.quick(packet, "192.0.2.9", resolver.snapshot, 0.0)
+        host = host or resolver.respond(packet, "192.0.2.9", "udp")
+    assert text(read(host).answer) == ["app.service.consul. A 192.0.2.1"]
+    assert resolver.quick(packet, ASKER, resolver.snapshot, 0.0) is None
+    with pytest.raises(NotLoaded):
+        resolver.respond(packet, ASKER, "udp")
+    reply = await resolver.resolve(packet, ASKER, "udp")
+    assert text(read(reply).answer) == ["app.service.consul. A 10.9.0.1"]
