@@ -20,12 +20,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file, it must find its own package
 
+from registrator.bridge.lanes import Lanes
+from registrator.bridge.newcomers import Newcomers
+from registrator.bridge.views import Views
 from registrator.catalog.embedded import EmbeddedCatalog
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.resolver import Resolver
 from registrator.loop import measured_loop
-from registrator.model import OUTSIDE, Instance, Node
+from registrator.model import Instance, Node
 from registrator.settings import Listen
 from registrator.stats import Stats
 
@@ -43,7 +46,10 @@ async def serve(port: int, data: dict[str, list[str]], changes: float, stats: St
         for instance in instances:
             await catalog.register(instance)
         catalog.settled()
-        resolver = Resolver(catalog, Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=stats)
+        views = Views()
+        newcomers = Newcomers(views, Lanes(_never), time.monotonic)
+        zone = Zone.named("consul")
+        resolver = Resolver(catalog, zone, view_of=views.of, stats=stats, newcomers=newcomers)
         server = DnsServer(resolver, [Listen("127.0.0.1", port)], rate_limit=1000)
         await server.start()
         before = _start_over(stats)
@@ -58,6 +64,11 @@ async def serve(port: int, data: dict[str, list[str]], changes: float, stats: St
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.close()
         return grown
+
+
+async def _never(key: str) -> bool:
+    """No container is looked at here."""
+    raise AssertionError(key)
 
 
 def _start_over(stats: Stats) -> int:
