@@ -268,7 +268,9 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
         if (target, port) not in answers:
             answers[target, port] = records.srv(ask.name, ttl, weight, port, target)
             room -= records.SRV_SIZE + records.wire_length(target)
-        additional.update(dict.fromkeys(_glue(ask, entry, ips, target, ttl)))
+        glue = dict.fromkeys(_glue(ask, entry, ips, target, ttl))
+        room -= sum(records.POINTED_SIZE + len(record.data) for record in glue if record not in additional)
+        additional.update(glue)
         additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
     return _Found(tuple(answers.values()), tuple(additional))
 

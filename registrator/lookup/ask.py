@@ -87,8 +87,9 @@ class Terms:
     `now` is the time in seconds since 1970 (the SOA's serial). `shuffle` puts
     a service's instances into the order in which they are given, in place;
     those of the owner `near` (unless that is "") come before the others.
-    `room` is how many octets of SRV records are worth making: one record
-    beyond it is made, so that it is seen that there are more.
+    `room` is how many octets of SRV records, with the addresses that go with
+    them, are worth making: one record beyond it is made, so that it is seen that
+    there are more.
     """
 
     now: int

@@ -19,6 +19,7 @@ Name = tuple[bytes, ...]
 
 MAX_LABEL = 63
 MAX_MESSAGE = 65535  # octets, the length prefix of TCP allows no more (RFC 1035, 4.2.2)
+POINTED_SIZE = 12  # octets of a record, its name a pointer, without its data
 SRV_SIZE = 18  # octets of an SRV record, its name a pointer, without its target
 MAX_NAME = 255  # octets on the wire, lengths and the root included (RFC 1035, 2.3.4)
 

@@ -23,6 +23,7 @@ from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
 
 BURST = 64  # packets a wake-up
+SLICE = 0.0005  # seconds after which a burst ends in which replies had to be made
 MAX_WAITING = 256
 MAX_QUERY = 4096  # octets read of a packet; a sound query has a few hundred at most
 IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
@@ -104,6 +105,8 @@ class UdpServer:
             reply = quick(packet, source, snapshot, now)
             if reply is None:
                 answered += self._answer(packet, source, peer, [])
+                if time.monotonic() - now > SLICE:
+                    break  # the loop comes back for the others
                 continue
             answered += 1
             try:
@@ -130,6 +133,8 @@ class UdpServer:
             reply = resolver.quick(packet, source, snapshot, now)
             if reply is None:
                 answered += self._answer(packet, source, peer, ancillary)
+                if time.monotonic() - now > SLICE:
+                    break
             else:
                 answered += 1
                 self._send(reply, peer, ancillary)
