@@ -27,7 +27,7 @@ TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted a
 # Seconds for which a reply is sent while the catalog stays, and then made anew in another order. Each
 # lives a random share of it, so that replies made together do not end together.
 LIFETIME = 60.0
-CUT_LIFETIME = 10.0  # of one that shows only some instances
+PART_LIFETIME = 10.0  # of one that shows only some instances, or has not each of them first
 SOA_LIFETIME = 1.0  # seconds, where it holds an SOA record: its serial is the time
 LARGE = 100  # instances: what takes more than a millisecond to render
 
@@ -204,7 +204,9 @@ def _order(seed: int, turn: int, turns: int) -> Callable[[list[Entry]], None]:
 def _lifetime(answer: Answer, rendered: Rendered) -> float:
     if any(record.type == Type.SOA for record in (*answer.answers, *answer.authority)):
         return SOA_LIFETIME
-    return CUT_LIFETIME if isinstance(rendered, Turns) and rendered.is_cut else LIFETIME
+    if isinstance(rendered, Turns) and (rendered.is_cut or rendered.wanted < len(answer.answers)):
+        return PART_LIFETIME
+    return LIFETIME
 
 
 def _end(job: Job) -> int:

@@ -310,12 +310,15 @@ async def test_a_container_whose_resolver_finds_the_zone_and_one_whose_does_not(
         ("on a network of its own, by Docker's resolver", {"dns": [address], "networks": [network]}, GOOD),
         ("without `dns:`", {"dns": ["203.0.113.5"], "dns_opt": ["timeout:1"]}, BAD),
     ]
-    for sentence, options, level in rows:
-        name = unique("asker")
-        await asyncio.to_thread(docker.run, name, **options)  # type: ignore[arg-type]
-        finding = await container(engine_url, name, "consul", address)
-        assert finding.level == level, f"{sentence}: {finding}"
-        assert (f"--dns {address}" in finding.remedy) == (level == BAD)
+    try:
+        for sentence, options, level in rows:
+            name = unique("asker")
+            await asyncio.to_thread(docker.run, name, **options)  # type: ignore[arg-type]
+            finding = await container(engine_url, name, "consul", address)
+            assert finding.level == level, f"{sentence}: {finding}"
+            assert (f"--dns {address}" in finding.remedy) == (level == BAD)
+    finally:
+        agent.stop()  # with SIGTERM, so that it takes its address away
 
 
 @pytest.mark.engine

@@ -525,3 +525,16 @@ def test_all_instances_are_seen_where_few_fit(clock: Callable[[Front, float], No
             assert reply.flags & dns.flags.TC
             seen.update(str(record.target) for rrset in reply.answer for record in rrset)
     assert len(seen) == 300
+
+
+def test_every_instance_comes_first_in_its_time(clock: Callable[[Front, float], None]) -> None:
+    """Of a large SRV reply few orders are kept: they are renewed, so that who takes the first has others."""
+    front, first = Front(), Counter[str]()
+    for second in range(0, 2400, 4):
+        clock(front, float(second))
+        for _ in range(3):
+            reply = read(front.ask(query("thirty.service.consul", "SRV", 4096)))
+            assert not reply.flags & dns.flags.TC
+            first[str(reply.answer[0][0].target)] += 1
+    assert len(first) == 30
+    assert max(first.values()) < 1800 / 30 * 4
