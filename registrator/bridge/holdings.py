@@ -54,20 +54,20 @@ class Holdings:
                 del self._of[holder]
 
     def adopt(self, owned: Mapping[str, Instance], keep: Collection[str]) -> set[str]:
-        """Believe a complete reading of the catalog, except of the containers in `keep`.
+        """Believe a complete reading of the catalog, except of the instances in `keep`.
 
-        Those were written to while the reading went on: what was written is
-        the newer word. Returns the ids that are there otherwise than was known:
-        somebody else wrote them.
+        Those were written while the reading went on: what was written is the
+        newer word, but of nothing else of their containers. Returns the ids that
+        are there otherwise than was known: somebody else wrote them.
         """
         undone: set[str] = set()
-        for instance_id, holder in tuple(self._holder.items()):
-            if holder not in keep and instance_id not in owned:
+        for instance_id in tuple(self._holder):
+            if instance_id not in keep and instance_id not in owned:
                 self.drop(instance_id)
         for instance in owned.values():
-            before = self._holder.get(instance.id)
-            if instance.container in keep or before in keep:
+            if instance.id in keep:
                 continue
+            before = self._holder.get(instance.id)
             known = self._of[before][instance.id] if before is not None else None
             if known is None or (known.service and definition(known) != definition(instance)):
                 undone.add(instance.id)

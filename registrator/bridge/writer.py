@@ -36,8 +36,8 @@ class Writer:
         self._wake = wake
         self._journal = journal
         self._why = why
-        self._writing: Counter[str] = Counter()  # writes under way, by container
-        self._written: set[str] = set()  # containers written to since the latest reading began
+        self._writing: Counter[str] = Counter()  # writes under way, by instance
+        self._written: set[str] = set()  # instances written since the latest reading began
         self._refused: dict[str, str] = {}  # what was said of instances that were refused
         self._has_read = False
 
@@ -46,9 +46,7 @@ class Writer:
         self._written = set(self._writing)
         owned = await self._registry.owned(owner)
         taken = self._registry.taken()
-        lost = {
-            key for key in self.holdings if key in taken and self.holdings.holder(key) not in self._written
-        }
+        lost = {key for key in self.holdings if key in taken and key not in self._written}
         undone = lost | self.holdings.adopt(owned, keep=self._written)
         for instance_id in self.contests.note(undone if self._has_read else ()):
             log.warning("%s: %s; it is left as it is for now", instance_id, _rival(taken.get(instance_id)))
@@ -96,21 +94,21 @@ class Writer:
             self.holdings.drop(instance_id)
 
     @contextmanager
-    def _write(self, container_id: str) -> Iterator[None]:
-        """A write for a container: what is read meanwhile may be older than it."""
-        self._written.add(container_id)
-        self._writing[container_id] += 1
+    def _write(self, instance_id: str) -> Iterator[None]:
+        """A write of an instance: what is read meanwhile may be older than it."""
+        self._written.add(instance_id)
+        self._writing[instance_id] += 1
         try:
             yield
         finally:
-            self._writing[container_id] -= 1
-            if not self._writing[container_id]:
-                del self._writing[container_id]
-            self._written.add(container_id)
+            self._writing[instance_id] -= 1
+            if not self._writing[instance_id]:
+                del self._writing[instance_id]
+            self._written.add(instance_id)
 
     async def _register(self, instance: Instance) -> None:
         # A write that fails may have been carried out all the same.
-        with self._write(instance.container):
+        with self._write(instance.id):
             self.holdings.doubt(instance)
             await self._registry.register(instance)
             self.holdings.put(replace(instance, checks=()))
@@ -123,7 +121,7 @@ class Writer:
     async def _report(self, instance_id: str, health: Health) -> None:
         holder = self.holdings.holder(instance_id) or ""
         before = self.holdings.of(holder).get(instance_id)
-        with self._write(holder):
+        with self._write(instance_id):
             try:
                 await self._registry.report(instance_id, health)
             except Refused:
@@ -145,7 +143,7 @@ class Writer:
         if held is None:  # another container took the id over while the writes before this one went on
             return
         why = self._why(container_id)
-        with self._write(container_id):
+        with self._write(instance_id):
             await self._registry.deregister(instance_id)
             holder = self.holdings.holder(instance_id)
             if holder == container_id:

@@ -332,3 +332,25 @@ async def test_one_change_from_outside_is_put_right_without_a_warning(
                 await rounds(world, 1)
             await until(world.is_true)
         assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+async def test_what_an_earlier_life_registered_of_a_container_that_is_just_written_is_seen() -> None:
+    """A container's event comes while the first reading is under way, after the host had another name.
+
+    Its old registration stayed until the next round, a minute later: the reading was not believed of any
+    container that was written to meanwhile.
+    """
+    new, old = instances(A, HOST, Policy())[0][0], "before:a:80"
+
+    class Slow(MemoryRegistry):
+        async def owned(self, owner: str) -> Mapping[str, Instance]:
+            answer = await super().owned(owner)
+            while new.id not in self.instances:  # the lane's write overtakes it
+                await asyncio.sleep(0)
+            return answer
+
+    engine, registry = MemoryEngine(A), Slow(replace(new, id=old))
+    engine.say(A.id, "start")
+    async with running(engine, registry) as world:
+        await until(lambda: world.stats.ready)
+        await until(lambda: set(registry.instances) == {new.id}, 1)
