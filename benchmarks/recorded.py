@@ -71,8 +71,10 @@ async def serve(recording: Recording, path: str) -> None:
 
 def answer(recording: Recording, request: str) -> bytes:
     """A whole HTTP answer."""
-    one = ID.search(request)
-    if one:
+    one, status = ID.search(request), "200 OK"
+    if one and one[1] not in recording.inspected:  # Consul knows it from a real engine
+        status, body = "404 Not Found", b'{"message":"No such container"}'
+    elif one:
         body = recording.inspected[one[1]]
     elif "/containers/json" in request:
         body = recording.listing
@@ -80,7 +82,7 @@ def answer(recording: Recording, request: str) -> bytes:
         body = recording.info
     else:
         body = b"OK"
-    head = f"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nDate: {formatdate(usegmt=True)}"
+    head = f"HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nDate: {formatdate(usegmt=True)}"
     return f"{head}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
