@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import ssl
 import subprocess
@@ -11,10 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from aiohttp import web
 
 from registrator.settings import join_host_port
+from tests.support import unavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -98,7 +97,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     """A server's TLS context with a certificate for 127.0.0.1 that nobody vouches for."""
     if shutil.which("openssl") is None:
         reason = "no openssl on the PATH to make a certificate with; install the package openssl"
-        (pytest.fail if os.environ.get("REGISTRATOR_REQUIRE_ALL") else pytest.skip)(reason)
+        unavailable(reason)
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [

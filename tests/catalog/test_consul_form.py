@@ -149,8 +149,8 @@ def test_foreign_tagged_addresses_are_ignored() -> None:
     """Consul's own and other people's are not networks of ours."""
     foreign = ["lan", "wan", "lan_ipv4", "wan_ipv6", "virtual", "a/b/ipv4", "a/0123456789ab/ipv5", "ipv4"]
     tagged = {key: {"Address": "10.0.0.1", "Port": 1} for key in foreign}
-    ours = {"net/work/0123456789ab/ipv4": {"Address": "10.1.0.1", "Port": 2}}
-    assert form.addresses(tagged | ours) == (Address("net/work", "0123456789ab", "10.1.0.1", 2),)
+    ours = {"team/net/0123456789ab/ipv4": {"Address": "10.1.0.1", "Port": 2}}
+    assert form.addresses(tagged | ours) == (Address("team/net", "0123456789ab", "10.1.0.1", 2),)
 
 
 def test_what_others_registered_may_lack_nearly_everything() -> None:
