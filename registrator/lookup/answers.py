@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from registrator.lookup import names, records
 from registrator.lookup.ask import Ask, Known, NotLoaded, Terms, Zone
@@ -254,8 +255,9 @@ def _is_own_name(ask: Ask, places: tuple[Address, ...]) -> bool:
 def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     """One SRV record for each port of each target, with the targets' addresses and their nodes' meta."""
     answers: dict[tuple[Name, int], Record] = {}
-    additional: dict[Record, None] = {}
-    room = ask.terms.room
+    glue: dict[Record, None] = {}
+    meta: dict[Record, None] = {}
+    room, near = ask.terms.room, 0
     for entry in entries:
         if room < 0:
             break
@@ -268,11 +270,15 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
         if (target, port) not in answers:
             answers[target, port] = records.srv(ask.name, ttl, weight, port, target)
             room -= records.SRV_SIZE + records.wire_length(target)
-        glue = dict.fromkeys(_glue(ask, entry, ips, target, ttl))
-        room -= sum(records.POINTED_SIZE + len(record.data) for record in glue if record not in additional)
-        additional.update(glue)
-        additional.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
-    return _Found(tuple(answers.values()), tuple(additional))
+        if _is_near(ask, entry):
+            near = len(answers)
+        for record in _glue(ask, entry, ips, target, ttl):
+            if record not in glue:
+                glue[record] = None
+                room -= records.POINTED_SIZE + len(record.data)
+        if entry.node.meta:
+            meta.update(dict.fromkeys(_node_meta(ask, entry.node, ttl)))
+    return _Found(tuple(answers.values()), (*glue, *meta), near)
 
 
 def _place(places: Sequence[Address]) -> tuple[int, list[str]]:
@@ -293,7 +299,9 @@ def _target(ask: Ask, entry: Entry, ips: list[str]) -> Name | None:
     if _at_node(entry, ips[0]):
         return _node_name(ask, entry.node)
     octets.sort(key=len)  # IPv4 first, as names.AddressName has it
-    return _in_zone(ask, f"{b''.join(octets).hex()}.addr.{entry.node.datacenter}")
+    return _below(
+        _address_parent(entry.node.datacenter, ask.question.domain), b"".join(octets).hex().encode()
+    )
 
 
 def _glue(ask: Ask, entry: Entry, ips: list[str], target: Name, ttl: int) -> tuple[Record, ...]:
@@ -339,8 +347,20 @@ def _node_name(ask: Ask, node: Node) -> Name | None:
 
 def _in_zone(ask: Ask, host: str) -> Name | None:
     labels = to_name(host)
-    name = (*labels, *ask.question.domain) if labels else None
-    return name if name and records.wire_length(name) <= records.MAX_NAME else None
+    return _below(ask.question.domain, *labels) if labels else None
+
+
+@lru_cache(maxsize=64)
+def _address_parent(datacenter: str, domain: Name) -> Name:
+    """`addr.<dc>.<zone>`, or the root where the datacenter's name cannot be one of DNS."""
+    labels = to_name(f"addr.{datacenter}")
+    return (*labels, *domain) if labels else ()
+
+
+def _below(parent: Name, *labels: bytes) -> Name | None:
+    """A name below another; None below the root, or where it is too long."""
+    name = (*labels, *parent)
+    return name if parent and records.wire_length(name) <= records.MAX_NAME else None
 
 
 def _node_meta(ask: Ask, node: Node, ttl: int, name: Name | None = None) -> tuple[Record, ...]:

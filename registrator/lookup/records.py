@@ -83,7 +83,7 @@ def lowered(name: Name) -> Name:
     return tuple(label.lower() for label in name)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16384)  # an instance's address is read several times in each reply
 def packed(host: str) -> bytes | None:
     """An IP address as 4 or 16 octets, or None for what is a host name."""
     try:

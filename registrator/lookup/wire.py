@@ -18,7 +18,7 @@ import dnslib
 from dnslib.label import DNSBuffer
 
 from registrator.lookup.answers import Answer
-from registrator.lookup.records import MAX_LABEL, MAX_NAME, Name, Rcode, Record, Type
+from registrator.lookup.records import MAX_LABEL, MAX_NAME, Name, Rcode, Record, Type, uncompressed
 
 HEADER = struct.Struct("!HHHHHH")
 RECORD = struct.Struct("!HHIH")  # type, class, TTL, length of data
@@ -243,10 +243,8 @@ class _Packer:
     def __init__(self, header: bytes, query: Query) -> None:
         self.data = bytearray(header + query.question)
         self._offsets: dict[Name, int] = {}
-        at = HEADER.size
-        for index, label in enumerate(query.name):
-            self._offsets[query.name[index:]] = at
-            at += 1 + len(label)
+        self._parents: dict[Name, bytes] = {}
+        self._stands(query.name, HEADER.size)
 
     def record(self, record: Record) -> None:
         self._name(record.name)
@@ -255,20 +253,44 @@ class _Packer:
         self.data += data
         if target is not None:
             start = len(self.data) - len(data)
-            self._name(target, compress=record.type != Type.SRV)  # RFC 2782: not in SRV
+            if record.type == Type.SRV:
+                self._whole_name(target)
+            else:
+                self._name(target)
             struct.pack_into("!H", self.data, start - 2, len(self.data) - start)
 
-    def _name(self, name: Name, *, compress: bool = True) -> None:
+    def _name(self, name: Name) -> None:
+        """Write a name, its end as a pointer to where that stands already."""
         data, offsets = self.data, self._offsets
         for index, label in enumerate(name):
             rest = name[index:]
             at = offsets.get(rest)
-            if at is None:
-                if len(data) <= LAST_POINTER:
-                    offsets[rest] = len(data)
-            elif compress:
+            if at is not None:
                 data += struct.pack("!H", 0xC000 | at)
                 return
+            if len(data) <= LAST_POINTER:
+                offsets[rest] = len(data)
             data.append(len(label))
             data += label
         data.append(0)
+
+    def _whole_name(self, name: Name) -> None:
+        """Write a name without pointers, as SRV has it (RFC 2782)."""
+        data, first, parent = self.data, name[0], name[1:]
+        at = len(data)
+        written = self._parents.get(parent)
+        if written is None:  # a reply's targets differ in their first label, most of the time
+            written = self._parents[parent] = uncompressed(parent)
+            self._stands(parent, at + 1 + len(first))
+        if at <= LAST_POINTER:
+            self._offsets.setdefault(name, at)
+        data.append(len(first))
+        data += first
+        data += written
+
+    def _stands(self, name: Name, at: int) -> None:
+        """Remember that a name, and what it ends with, stands at an offset."""
+        for index, label in enumerate(name):
+            if at <= LAST_POINTER:
+                self._offsets.setdefault(name[index:], at)
+            at += 1 + len(label)
