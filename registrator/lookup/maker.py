@@ -5,6 +5,7 @@ Nothing here waits or touches a socket, so a large answer may be made in a threa
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -14,20 +15,23 @@ from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
 from registrator.lookup.ask import Elsewhere, Known, Terms, Zone, nothing_elsewhere
 from registrator.lookup.basis import Reading
+from registrator.lookup.layout import layout_of
 from registrator.lookup.names import AddressName, Question, ServiceName, Transfer
 from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
-from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns
+from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns, is_cut
 from registrator.lookup.wire import HEADER, Query
 from registrator.model import Entry, Selected, Selection, Snapshot, View
 
 UDP, TCP = "udp", "tcp"
 ANSWERS_WITHOUT_EDNS = 3  # Consul's udp_answer_limit: what every old resolver copes with
 SIZES = (4096, 2048, 1400, 1232, 1200, 512)  # to which what an asker takes is rounded down
+_KEYS: dict[Counted, Counted] = {}  # one object for all replies that are counted alike
 TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted as one
-# Seconds for which a reply is sent while the catalog stays, and then made anew in another order. Each
-# lives a random share of it, so that replies made together do not end together.
+# Seconds for which a reply is sent in the same orders while the catalog stays. Each lives a random
+# share of it, so that replies made together do not end together.
 LIFETIME = 60.0
 PART_LIFETIME = 10.0  # of one that shows only some instances, or has not each of them first
+ORDER_LIFETIME = 2.0  # of one that has not each of them first, but is reordered with little work
 SOA_LIFETIME = 1.0  # seconds, where it holds an SOA record: its serial is the time
 LARGE = 100  # instances: what takes more than a millisecond to render
 
@@ -126,7 +130,7 @@ class Maker:
         if asked or isinstance(job.question.subject, Transfer) or answers.is_outside(job.question, snapshot):
             return Made(rendered)
         life = _lifetime(answer, rendered) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        rendered.validate(snapshot, reading.basis(), now + life)
+        rendered.validate(snapshot, reading.basis(), now, life)
         # Names that spell an address are without number: they are kept with those that do not exist.
         spelled = isinstance(job.question.subject, AddressName)
         return Made(rendered, exists=answer.rcode == Rcode.NOERROR and not spelled)
@@ -162,8 +166,11 @@ class Maker:
         addresses = wire.addresses(job.query, answer) if answer.alike and total > 1 else None
         end, counted = _end(job), _counted(job, answer)
         if addresses is None:
-            wanted = total if answer.alike and job.transport == UDP else 1  # TCP gives them all
-            return Turns(end, counted).fill(seed, wanted, *self._octets(job, answer))
+            if total < 2 or not answer.alike or job.transport != UDP:  # TCP gives them all
+                return Turns(end, counted).fill(seed, 1, *self._octets(job, answer))
+            head, tail = self._octets(job, answer)
+            layout = None if is_cut(head) else layout_of(job.query, answer)
+            return Turns(end, counted).fill(seed, total, head, tail, layout)
         records, width = addresses
         rest = wire.opt(job.query, answer)
         keep = min(total, (job.size - end - len(rest)) // width, self._limit(job, answer) or total)
@@ -202,10 +209,13 @@ def _order(seed: int, turn: int, turns: int) -> Callable[[list[Entry]], None]:
 
 
 def _lifetime(answer: Answer, rendered: Rendered) -> float:
+    """Seconds for which a reply may be sent as it is, while the catalog stays."""
     if any(record.type == Type.SOA for record in (*answer.answers, *answer.authority)):
         return SOA_LIFETIME
+    if len(answer.answers) == 1:
+        return math.inf  # there is no other order
     if isinstance(rendered, Turns) and (rendered.is_cut or rendered.wanted < len(answer.answers)):
-        return PART_LIFETIME
+        return ORDER_LIFETIME if rendered.layout else PART_LIFETIME
     return LIFETIME
 
 
@@ -214,7 +224,8 @@ def _end(job: Job) -> int:
 
 
 def _counted(job: Job, answer: Answer) -> Counted:
-    return TYPE_NAMES.get(job.query.qtype, "other"), answer.rcode.name, job.transport, source_of(job.view)
+    counted = TYPE_NAMES.get(job.query.qtype, "other"), answer.rcode.name, job.transport, source_of(job.view)
+    return _KEYS.setdefault(counted, counted)
 
 
 def source_of(view: View) -> str:

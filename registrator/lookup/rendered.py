@@ -10,6 +10,10 @@ comes back, and a tail:
 - Everything else (SRV records point from one section into another) is in
   `Turns`: a few whole tails, each with the instances turned on by the same
   share. SRV's clients choose by weight, not by order.
+
+Both are put into another order from time to time, where that can be done with
+their octets alone: to make a reply of thirty SRV records takes ten times as
+long.
 """
 
 from __future__ import annotations
@@ -17,16 +21,23 @@ from __future__ import annotations
 from random import Random
 
 from registrator.lookup.basis import Basis
+from registrator.lookup.layout import Layout
 from registrator.model import Snapshot
 
-random = Random().random  # noqa: S311 - who comes first is no secret
+rng = Random()  # noqa: S311 - who comes first is no secret
+random = rng.random
 
 Counted = tuple[str, str, str, str]  # type, response code, transport, source: a key of Stats.dns_queries
 
 OWN_SIZE = 1000  # octets that the objects around a reply's own take, keys in the cache included (measured)
 TC_BIT = 0x02  # in a head's first octet (RFC 1035, 4.1.1)
 MOST_TURNS = 8
-MOST_OCTETS = 2560  # of all turns together, but there are always two where there is a choice
+MOST_OCTETS = 2560  # of all turns together, but those without a layout are always two
+
+
+def is_cut(head: bytes) -> bool:
+    """Whether a reply with this head lacks some of the answers."""
+    return bool(head[0] & TC_BIT)
 
 
 class Rendered:
@@ -36,30 +47,43 @@ class Rendered:
     the statistics it goes. Unless `validate` is called it never holds.
     """
 
-    __slots__ = ("_basis", "_snapshot", "_until", "counted", "end")
+    __slots__ = ("_basis", "_life", "_snapshot", "_until", "counted", "end")
 
     def __init__(self, end: int, counted: Counted) -> None:
         self.end = end
         self.counted = counted
         self._basis: Basis | None = None
         self._snapshot: Snapshot | None = None  # where it was last seen to hold
-        self._until = 0.0
+        self._until = self._life = 0.0
 
-    def validate(self, snapshot: Snapshot, basis: Basis, until: float) -> None:
-        """Let it be sent until `until`, on the caller's clock, and while what it was made of stays."""
+    def validate(self, snapshot: Snapshot, basis: Basis, now: float, life: float) -> None:
+        """Let it be sent for `life` seconds from `now` on, and while what it was made of stays."""
         self._basis = basis
         self._snapshot = snapshot
-        self._until = until
+        self._life = life
+        self._until = now + life
 
     def holds(self, snapshot: Snapshot | None, now: float) -> bool:
         """Whether it may still be sent."""
-        if now >= self._until:
+        return now < self._until and (snapshot is self._snapshot or self._stands(snapshot))
+
+    def renew(self, snapshot: Snapshot, now: float) -> bool:
+        """Let it be sent for another life, in another order; False where it has to be made anew."""
+        if not self._life or not self._stands(snapshot) or not self.reorder():
             return False
-        if snapshot is not self._snapshot:
-            if snapshot is None or self._basis is None or not self._basis.holds(snapshot):
-                return False
-            self._snapshot = snapshot
+        self._until = now + self._life
         return True
+
+    def _stands(self, snapshot: Snapshot | None) -> bool:
+        """Whether what it was made of is the same in this snapshot."""
+        if snapshot is None or self._basis is None or not self._basis.holds(snapshot):
+            return False
+        self._snapshot = snapshot
+        return True
+
+    def reorder(self) -> bool:
+        """Put the records into another order; False where their octets alone do not allow it."""
+        raise NotImplementedError
 
     def reply(self, packet: bytes) -> bytes:
         """The reply to a query whose question is this one, in whatever case."""
@@ -87,6 +111,13 @@ class Circle:
         at = int(random() * self._count) * self._width
         return self._records[at : at + self._length]
 
+    def shuffle(self) -> None:
+        """Put the records into another order."""
+        width = self._width
+        records = [self._records[at * width : (at + 1) * width] for at in range(self._count)]
+        rng.shuffle(records)
+        self._records = b"".join(records) * 2
+
     @property
     def size(self) -> int:
         """Octets."""
@@ -111,6 +142,13 @@ class Ring(Rendered):
         near = self._near.slice() if self._near else b""
         return packet[:2] + self._head + packet[12 : self.end] + near + self._circle.slice() + self._rest
 
+    def reorder(self) -> bool:
+        """See `Rendered.reorder`."""
+        self._circle.shuffle()
+        if self._near:
+            self._near.shuffle()
+        return True
+
     @property
     def size(self) -> int:
         """See `Rendered.size`."""
@@ -118,15 +156,20 @@ class Ring(Rendered):
 
 
 class Turns(Rendered):
-    """Whole replies but for id and question, up to `wanted` of them, added as they are asked for."""
+    """Whole replies but for id and question, up to `wanted` of them.
 
-    __slots__ = ("_turns", "seed", "wanted")
+    The others are added when they are asked for: by `reorder` where there is a layout, else one by one.
+    """
 
-    def fill(self, seed: int, wanted: int, head: bytes, tail: bytes) -> Turns:
+    __slots__ = ("_turns", "layout", "seed", "wanted")
+
+    def fill(self, seed: int, wanted: int, head: bytes, tail: bytes, layout: Layout | None = None) -> Turns:
         """Set the first turn; `wanted` is how many orders there are to show, all made from `seed`."""
         self.seed = seed
         self._turns = [(head, tail)]
-        self.wanted = min(wanted, MOST_TURNS, max(2, MOST_OCTETS // (len(tail) + 1)))
+        room = MOST_OCTETS // (len(tail) + 1)
+        self.wanted = min(wanted, MOST_TURNS, max(1 if layout else 2, room))
+        self.layout = layout
         return self
 
     def add(self, head: bytes, tail: bytes) -> None:
@@ -142,13 +185,21 @@ class Turns(Rendered):
     @property
     def is_cut(self) -> bool:
         """Whether there were more records than fit, so that a turn shows but some of the instances."""
-        return bool(self._turns[0][0][0] & TC_BIT)
+        return is_cut(self._turns[0][0])
 
     def reply(self, packet: bytes) -> bytes:
         """See `Rendered.reply`."""
         turns = self._turns
         head, tail = turns[int(random() * len(turns))] if len(turns) > 1 else turns[0]
         return packet[:2] + head + packet[12 : self.end] + tail
+
+    def reorder(self) -> bool:
+        """See `Rendered.reorder`."""
+        if self.layout is None:
+            return False
+        head, tail = self._turns[0]
+        self._turns = [(head, other) for other in self.layout.shuffled(tail, self.wanted, rng.shuffle)]
+        return True
 
     @property
     def size(self) -> int:

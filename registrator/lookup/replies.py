@@ -60,6 +60,12 @@ class Replies:
             self._missing[key] = slot
         self._shrink()
 
+    def renewed(self, key: Hashable) -> None:
+        """Count a reply among the latest again."""
+        slot = self._existing.pop(key, None)
+        if slot is not None:
+            self._existing[key] = slot
+
     def recognize(self, octets: bytes, networks: Networks, key: Hashable) -> None:
         """From now on answer a packet of these octets (all but its id) without parsing it."""
         slot = self._existing.get(key) or self._missing.get(key)

@@ -180,11 +180,15 @@ class Resolver:
 
     def _kept(self, job: Job, packet: bytes) -> bytes | None:
         """The reply that was made before, if it still holds."""
-        snapshot = self.snapshot
+        snapshot, now = self.snapshot, time.monotonic()
         rendered = self._replies.find(job.key)
-        if rendered is None or snapshot is None or not rendered.holds(snapshot, time.monotonic()):
+        if rendered is None or snapshot is None:
             return None
-        if isinstance(rendered, Turns) and rendered.count < rendered.wanted:
+        if not rendered.holds(snapshot, now):
+            if not rendered.renew(snapshot, now):
+                return None
+            self._replies.renewed(job.key)
+        if isinstance(rendered, Turns) and rendered.count < rendered.wanted and not rendered.reorder():
             self._maker.add_turn(job, rendered, snapshot)
         elif job.is_plain(packet) and not self._tells:
             self._replies.recognize(packet[2:], job.view.networks, job.key)
