@@ -262,7 +262,7 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
         if room < 0:
             break
         port, ips = _place(_places(ask, entry))
-        target = _target(ask, entry, ips) if ips else None
+        target, addresses = _destination(ask, entry, ips, ttl) if ips else (None, ())
         if target is None:
             continue
         weights = entry.instance.weights
@@ -272,7 +272,7 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
             room -= records.SRV_SIZE + records.wire_length(target)
         if _is_near(ask, entry):
             near = len(answers)
-        for record in _glue(ask, entry, ips, target, ttl):
+        for record in addresses:
             if record not in glue:
                 glue[record] = None
                 room -= records.POINTED_SIZE + len(record.data)
@@ -291,24 +291,22 @@ def _place(places: Sequence[Address]) -> tuple[int, list[str]]:
     return port, [place.ip for place in places if place.port == port]
 
 
-def _target(ask: Ask, entry: Entry, ips: list[str]) -> Name | None:
-    """An SRV record's target: a host name as it is, the node's name, or the addresses in hexadecimal."""
+def _destination(ask: Ask, entry: Entry, ips: list[str], ttl: int) -> tuple[Name | None, tuple[Record, ...]]:
+    """An SRV record's target, and its addresses as far as the zone knows them.
+
+    The target is a host name as it is, the node's name, or the addresses in hexadecimal.
+    """
     octets = [octets for ip in ips if (octets := records.packed(ip))]
     if not octets:
-        return to_name(ips[0])
+        target = to_name(ips[0])
+        return target, _followed(ask, target, ttl) if target else ()
     if _at_node(entry, ips[0]):
-        return _node_name(ask, entry.node)
+        target = _node_name(ask, entry.node)
+        return target, _addresses(target, ttl, node_ips(entry.node), Type.ANY) if target else ()
+    parent = _address_parent(entry.node.datacenter, ask.question.domain)
     octets.sort(key=len)  # IPv4 first, as names.AddressName has it
-    return _below(
-        _address_parent(entry.node.datacenter, ask.question.domain), b"".join(octets).hex().encode()
-    )
-
-
-def _glue(ask: Ask, entry: Entry, ips: list[str], target: Name, ttl: int) -> tuple[Record, ...]:
-    """The addresses of an SRV record's target, as far as the zone knows them."""
-    if records.packed(ips[0]) is None:
-        return _followed(ask, target, ttl)
-    return _addresses(target, ttl, node_ips(entry.node) if _at_node(entry, ips[0]) else ips, Type.ANY)
+    target = _below(parent, b"".join(octets).hex().encode())
+    return target, tuple([records.address(target, ttl, own) for own in octets]) if target else ()
 
 
 def _at_node(entry: Entry, ip: str) -> bool:

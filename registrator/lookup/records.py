@@ -20,6 +20,7 @@ Name = tuple[bytes, ...]
 MAX_LABEL = 63
 MAX_MESSAGE = 65535  # octets, the length prefix of TCP allows no more (RFC 1035, 4.2.2)
 POINTED_SIZE = 12  # octets of a record, its name a pointer, without its data
+SRV = struct.Struct("!HHH")  # priority, weight, port; the target follows
 SRV_SIZE = 18  # octets of an SRV record, its name a pointer, without its target
 MAX_NAME = 255  # octets on the wire, lengths and the root included (RFC 1035, 2.3.4)
 
@@ -100,7 +101,7 @@ def address(name: Name, ttl: int, octets: bytes) -> Record:
 def srv(name: Name, ttl: int, weight: int, port: int, target: Name) -> Record:
     """An SRV record of priority 1, as Consul gives it (RFC 2782)."""
     weight = min(max(weight, 0), 0xFFFF)
-    return Record(name, Type.SRV, ttl, struct.pack("!HHH", 1, weight, port & 0xFFFF), target)
+    return Record(name, Type.SRV, ttl, SRV.pack(1, weight, port & 0xFFFF), target)
 
 
 def cname(name: Name, ttl: int, target: Name) -> Record:

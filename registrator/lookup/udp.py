@@ -1,9 +1,11 @@
 """DNS over UDP: a non-blocking socket, read in bounded bursts.
 
-Each wake-up of the loop reads at most BURST packets, answers them at once and
-goes back, so that a flood cannot keep other work from running. A query that
-needs a service to be loaded is answered by a task of its own, at most
-MAX_WAITING of them; beyond that it gets SERVFAIL and its asker may try again.
+Each wake-up of the loop reads at most BURST packets and goes back, so that a
+flood cannot keep other work from running. Replies that are there are sent at
+once. Those that have to be made come after them, a SLICE of them in a turn:
+what is new to one asker is not to be felt by the others. A query that needs a
+service to be loaded is answered by a task of its own, at most MAX_WAITING of
+them; beyond that it gets SERVFAIL and its asker may try again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections import deque
 from typing import Any
 
 from registrator.lookup import sharing
@@ -23,7 +26,7 @@ from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
 
 BURST = 64  # packets a wake-up
-SLICE = 0.0005  # seconds after which a burst ends in which replies had to be made
+SLICE = 0.00025  # seconds of making replies after which others on the loop have their turn
 MAX_WAITING = 256
 MAX_QUERY = 4096  # octets read of a packet; a sound query has a few hundred at most
 IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
@@ -35,6 +38,7 @@ REPLY = Verdict.REPLY
 
 Peer = tuple[Any, ...]  # a socket address: host and port, for IPv6 also flow and scope
 Ancillary = list[tuple[int, int, bytes]]
+Waiting = tuple[float, bytes, str, Peer, Ancillary]  # since when, packet, source and how to reach it
 
 
 class UdpServer:
@@ -50,6 +54,8 @@ class UdpServer:
         self._limit = limit
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
+        self._behind: deque[Waiting] = deque()  # to be made, less than two bursts
+        self._catching_up: asyncio.Handle | None = None
         self._six = sock.family == socket.AF_INET6
         self._read = self._drain
         if sock.getsockname()[0] in ("0.0.0.0", "::"):
@@ -66,7 +72,7 @@ class UdpServer:
     @property
     def busy(self) -> bool:
         """Whether an answer is still to be sent."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._behind)
 
     def retire(self) -> None:
         """Let another agent's socket get what arrives from now on; go on answering what is here."""
@@ -75,6 +81,8 @@ class UdpServer:
     async def close(self) -> None:
         """Stop answering and close the socket."""
         asyncio.get_running_loop().remove_reader(self._socket)
+        if self._catching_up is not None:
+            self._catching_up.cancel()
         for task in self._waiting:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
@@ -83,9 +91,27 @@ class UdpServer:
     def _wake(self) -> None:
         """Answer what waits, and count how long that took: each reply was sent within it."""
         now = time.monotonic()
-        answered = self._read(now)
-        if answered:
-            self._resolver.took(time.monotonic() - now, answered)
+        if len(self._behind) < BURST:
+            answered = self._read(now)
+            if answered:
+                self._resolver.took(time.monotonic() - now, answered)
+        if self._behind and self._catching_up is None:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Make the replies that were not there; the loop comes back for those that take too long."""
+        self._catching_up = None
+        begin = time.monotonic()
+        while self._behind:
+            since, packet, source, peer, ancillary = self._behind.popleft()
+            answered = self._answer(packet, source, peer, ancillary)
+            now = time.monotonic()
+            if answered:
+                self._resolver.took(now - since, 1)
+            if now - begin >= SLICE:
+                break
+        if self._behind:
+            self._catching_up = asyncio.get_running_loop().call_soon(self._catch_up)
 
     def _drain(self, now: float) -> int:
         """Answer up to a burst. This is the fast path: what it does, it does for each query."""
@@ -104,9 +130,7 @@ class UdpServer:
                 continue
             reply = quick(packet, source, snapshot, now)
             if reply is None:
-                answered += self._answer(packet, source, peer, [])
-                if time.monotonic() - now > SLICE:
-                    break  # the loop comes back for the others
+                self._behind.append((now, packet, source, peer, []))
                 continue
             answered += 1
             try:
@@ -132,9 +156,7 @@ class UdpServer:
                 continue
             reply = resolver.quick(packet, source, snapshot, now)
             if reply is None:
-                answered += self._answer(packet, source, peer, ancillary)
-                if time.monotonic() - now > SLICE:
-                    break
+                self._behind.append((now, packet, source, peer, ancillary))
             else:
                 answered += 1
                 self._send(reply, peer, ancillary)

@@ -21,6 +21,7 @@ from registrator.lookup.answers import Answer
 from registrator.lookup.records import MAX_LABEL, MAX_NAME, Name, Rcode, Record, Type, uncompressed
 
 HEADER = struct.Struct("!HHHHHH")
+LENGTH = struct.Struct("!H")  # and that of a pointer
 RECORD = struct.Struct("!HHIH")  # type, class, TTL, length of data
 OPT = struct.Struct("!BHHBBHH")  # root, type, size, upper RCODE, version, flags, length of options
 
@@ -248,16 +249,17 @@ class _Packer:
 
     def record(self, record: Record) -> None:
         self._name(record.name)
-        data, target = record.data, record.target
-        self.data += RECORD.pack(record.type, IN, record.ttl, len(data))
-        self.data += data
-        if target is not None:
-            start = len(self.data) - len(data)
-            if record.type == Type.SRV:
-                self._whole_name(target)
-            else:
-                self._name(target)
-            struct.pack_into("!H", self.data, start - 2, len(self.data) - start)
+        data, own, target = self.data, record.data, record.target
+        if target is None:
+            data += RECORD.pack(record.type, IN, record.ttl, len(own)) + own
+        elif record.type == Type.SRV:
+            name = self._whole_name(target, len(data) + RECORD.size + len(own))
+            data += RECORD.pack(record.type, IN, record.ttl, len(own) + len(name)) + own + name
+        else:
+            data += RECORD.pack(record.type, IN, record.ttl, 0) + own
+            start = len(data) - len(own)
+            self._name(target)
+            LENGTH.pack_into(data, start - LENGTH.size, len(data) - start)
 
     def _name(self, name: Name) -> None:
         """Write a name, its end as a pointer to where that stands already."""
@@ -266,7 +268,7 @@ class _Packer:
             rest = name[index:]
             at = offsets.get(rest)
             if at is not None:
-                data += struct.pack("!H", 0xC000 | at)
+                data += LENGTH.pack(0xC000 | at)
                 return
             if len(data) <= LAST_POINTER:
                 offsets[rest] = len(data)
@@ -274,19 +276,16 @@ class _Packer:
             data += label
         data.append(0)
 
-    def _whole_name(self, name: Name) -> None:
-        """Write a name without pointers, as SRV has it (RFC 2782)."""
-        data, first, parent = self.data, name[0], name[1:]
-        at = len(data)
+    def _whole_name(self, name: Name, at: int) -> bytes:
+        """A name without pointers, as SRV has it (RFC 2782), that will stand at this offset."""
+        first, parent = name[0], name[1:]
         written = self._parents.get(parent)
         if written is None:  # a reply's targets differ in their first label, most of the time
             written = self._parents[parent] = uncompressed(parent)
             self._stands(parent, at + 1 + len(first))
         if at <= LAST_POINTER:
             self._offsets.setdefault(name, at)
-        data.append(len(first))
-        data += first
-        data += written
+        return b"%c%b%b" % (len(first), first, written)
 
     def _stands(self, name: Name, at: int) -> None:
         """Remember that a name, and what it ends with, stands at an offset."""

@@ -158,7 +158,51 @@ async def test_a_burst_is_answered_in_turns() -> None:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(5):
                 ids = [int.from_bytes((await loop.sock_recv(sock, 4096))[:2], "big") for _ in range(count)]
-    assert ids == list(range(count))
+    assert sorted(ids) == list(range(count))
+
+
+async def test_replies_that_are_there_go_before_those_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is new to one asker is not felt by the others: one reply a turn is made here, behind theirs."""
+    monkeypatch.setattr(udp, "SLICE", 0.0)
+    made = entry("web"), *(entry(f"new{number}") for number in range(20))
+    async with serving(directory=FakeDirectory(snapshot_of(*made))) as server:
+        address = server.addresses[0]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0)
+            sock.connect((address.host, address.port))
+            loop = asyncio.get_running_loop()
+            known = query("web.service.consul", "A")
+            async with asyncio.timeout(5):
+                for _ in range(3):
+                    sock.send(known)
+                    await loop.sock_recv(sock, 4096)
+                for number in range(20):
+                    sock.send(query(f"new{number}.service.consul", "A"))
+                sock.send(known)
+                replies = [await loop.sock_recv(sock, 4096) for _ in range(21)]
+    assert replies[0][:2] == known[:2]
+    names = [str(dns.message.from_wire(reply).question[0].name) for reply in replies[1:]]
+    assert names == [f"new{number}.service.consul." for number in range(20)]
+
+
+async def test_closing_forgets_what_is_still_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent by, or goes wrong in, a server that was closed meanwhile."""
+    monkeypatch.setattr(udp, "SLICE", 0.0)
+    async with serving() as server:
+        address = server.addresses[0]
+        front = next(one for one in server._servers if isinstance(one, udp.UdpServer))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0)
+            for _ in range(2):
+                sock.sendto(query("web.service.consul", "A"), (address.host, address.port))
+            async with asyncio.timeout(5):
+                while not front.busy:
+                    await asyncio.sleep(0)
+            await server.close()
+            await asyncio.sleep(0)
+            assert sock.recv(4096)
+            with pytest.raises(BlockingIOError):
+                sock.recv(4096)
 
 
 class Gated(FakeDirectory):
