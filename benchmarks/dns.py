@@ -1,6 +1,6 @@
 """DNS beside its peers: queries a second, latency and CPU a query, in interleaved rounds.
 
-    .venv/bin/python benchmarks/dns.py [--rounds 5] [--seconds 2] [--only throughput,latency]
+    .venv/bin/python benchmarks/dns.py [--rounds 5] [--seconds 2] [--only throughput,latency,memory]
 
 Needs dnsperf, unbound, dnsmasq (Debian's packages), a Consul and two cores:
 the servers are pinned to one, dnsperf to the other. All are on loopback.
@@ -44,6 +44,7 @@ from benchmarks.figures import percentile
 SERVER_CORE, LOAD_CORE = 0, 1
 NAMES = {1: 400, 3: 400, 30: 200}  # instances -> how many names have so many
 STEADY = 15_000  # queries a second, for latency
+TIMES = (1, 4)  # as many names, for memory
 PEER = "unbound"
 WORKLOADS = [("A", 1), ("A", 3), ("A", 30), ("SRV", 1), ("SRV", 3), ("SRV", 30)]
 SUMMARY = re.compile(r"Queries completed:\s+(\d+).*?Queries per second:\s+([\d.]+)", re.DOTALL)
@@ -60,21 +61,21 @@ class Run:
     p99: float = 0.0
 
 
-def data() -> Data:
-    """A thousand names with 1, 3 and 30 instances."""
+def data(times: int = 1) -> Data:
+    """A thousand names with 1, 3 and 30 instances, or so many times as many."""
     found, number = {}, 0
     for instances, names in NAMES.items():
-        for name in range(names):
+        for name in range(names * times):
             ips = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(number, number + instances)]
             found[f"s{instances}-{name:04}"] = ips
             number += instances
     return found
 
 
-def questions(folder: Path, qtype: str, instances: int) -> Path:
+def questions(folder: Path, qtype: str, instances: int, times: int = 1) -> Path:
     """A file of dnsperf's: all names with so many instances, 0 for all names."""
-    names = [name for name in data() if not instances or name.startswith(f"s{instances}-")]
-    file = folder / f"{qtype}-{instances}"
+    names = [name for name in data(times) if not instances or name.startswith(f"s{instances}-")]
+    file = folder / f"{qtype}-{instances}-{times}"
     file.write_text("".join(f"{name}.service.consul {qtype}\n" for name in names))
     return file
 
@@ -122,6 +123,13 @@ def ratios(runs: dict[str, list[Run]], name: str, field: str) -> str:
     return shown([getattr(mine, field) / getattr(peer, field) for mine, peer in pairs], 2)
 
 
+def print_changing(runs: dict[str, list[Run]]) -> None:
+    """What changes cost: the p99 of our changing front by that of the still one in the same round."""
+    pairs = zip(runs[OursChanging.name], runs[Ours.name], strict=True)
+    found = shown([changing.p99 / still.p99 for changing, still in pairs], 2)
+    print(f"  p99 while it changes / p99 while it is still: {found}")
+
+
 def print_table(title: str, runs: dict[str, list[Run]], fields: dict[str, str]) -> None:
     """One row for each server, two columns for each field."""
     print(f"\n{title}  (load average {os.getloadavg()[0]:.1f}; / is by {PEER} in the same round)")
@@ -149,6 +157,31 @@ def latency(servers: Sequence[Server], folder: Path, rounds: int, seconds: float
         runs = interleaved(able, questions(folder, qtype, 0), rounds, seconds, STEADY)
         title = f"{qtype}, 1,000 names, {STEADY:,} queries a second"
         print_table(title, runs, {"p50": "us p50", "p99": "us p99", "cpu": "us CPU"})
+        print_changing(runs)
+
+
+def memory(folder: Path, seconds: float) -> None:
+    """What one more rendered reply takes of our process, by the kernel's count: the slope over the names.
+
+    What a server's first queries take besides, once for all, is not in it.
+    """
+    print("\nMemory: A and SRV of all names, each asked more than once")
+    earlier = None
+    for times in TIMES:
+        with ExitStack() as stack:
+            own = folder / f"memory-{times}"
+            own.mkdir()
+            (server,) = started(stack, [Ours], own, data(times), SERVER_CORE)
+            for qtype in ("A", "SRV"):
+                load(server, questions(folder, qtype, 0, times), seconds)
+            told = json.loads(server.stop())
+        replies, grown = told["rendered_replies"], told["memory_grown"]
+        line = f"  {replies:,} replies: {grown / 2**20:.1f} MiB grown"
+        line += f", {told['octets_each']:,} octets each as the cache counts"
+        if earlier:
+            line += f"; {(grown - earlier[1]) / (replies - earlier[0]):,.0f} octets for each more"
+        print(line)
+        earlier = replies, grown
 
 
 def main() -> None:
@@ -156,16 +189,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each run (2)")
-    parser.add_argument("--only", default="throughput,latency", metavar="PARTS", help="throughput, latency")
+    parts = "throughput,latency,memory"
+    parser.add_argument("--only", default=parts, metavar="PARTS", help=parts.replace(",", ", "))
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            kinds = [Unbound, Ours, OursChanging, Dnsmasq, Consul]
+            wanted = options.only.split(",")
+            if "memory" in wanted:
+                memory(Path(folder), options.seconds)
+            peers = [
+                part for name, part in (("throughput", throughput), ("latency", latency)) if name in wanted
+            ]
+            kinds = [Unbound, Ours, OursChanging, Dnsmasq, Consul] if peers else []
             servers = started(stack, kinds, Path(folder), data(), SERVER_CORE)
-            for part in options.only.split(","):
-                {"throughput": throughput, "latency": latency}[part](
-                    servers, Path(folder), options.rounds, options.seconds
-                )
+            for part in peers:
+                part(servers, Path(folder), options.rounds, options.seconds)
             for server in servers:
                 told = server.stop()
                 if told:

@@ -109,7 +109,7 @@ def main() -> None:
                 "longest_turn_ms": round(stats.longest_turn * 1000, 1),
                 "rendered_replies": stats.dns_replies,
                 "octets_each": round(stats.dns_reply_octets / max(1, stats.dns_replies)),
-                "memory_grown_each": round(grown / max(1, stats.dns_replies)),
+                "memory_grown": grown,
             }
         )
     )

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
@@ -25,10 +26,8 @@ from registrator.model import Entry, Selected, Selection, Snapshot, View
 UDP, TCP = "udp", "tcp"
 ANSWERS_WITHOUT_EDNS = 3  # Consul's udp_answer_limit: what every old resolver copes with
 SIZES = (4096, 2048, 1400, 1232, 1200, 512)  # to which what an asker takes is rounded down
-_KEYS: dict[Counted, Counted] = {}  # one object for all replies that are counted alike
 TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted as one
-# Seconds for which a reply is sent in the same orders while the catalog stays. Each lives a random
-# share of it, so that replies made together do not end together.
+# At most so many seconds a reply is sent in the same orders while the catalog stays.
 LIFETIME = 60.0
 PART_LIFETIME = 10.0  # of one that shows only some instances, or has not each of them first
 ORDER_LIFETIME = 2.0  # of one that has not each of them first, but is reordered with little work
@@ -129,8 +128,7 @@ class Maker:
         rendered = self._rendered(job, answer, seed)
         if asked or isinstance(job.question.subject, Transfer) or answers.is_outside(job.question, snapshot):
             return Made(rendered)
-        life = _lifetime(answer, rendered) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        rendered.validate(snapshot, reading.basis(), now, life)
+        rendered.validate(snapshot, reading.basis(), now, _lifetime(answer, rendered))
         # Names that spell an address are without number: they are kept with those that do not exist.
         spelled = isinstance(job.question.subject, AddressName)
         return Made(rendered, exists=answer.rcode == Rcode.NOERROR and not spelled)
@@ -175,7 +173,7 @@ class Maker:
         rest = wire.opt(job.query, answer)
         keep = min(total, (job.size - end - len(rest)) // width, self._limit(job, answer) or total)
         cut = replace(answer, answers=answer.answers[:keep])
-        head = wire.header(job.query, cut, truncated=keep < total)[2:]
+        head = _header(wire.header(job.query, cut, truncated=keep < total)[2:])
         near = answer.near if answer.near < total else 0
         first = Circle(records[: near * width], width, min(near, keep)) if near else None
         others = Circle(records[near * width :], width, max(0, keep - near))
@@ -184,7 +182,7 @@ class Maker:
     def _octets(self, job: Job, answer: Answer) -> tuple[bytes, bytes]:
         """A reply's head (the header behind the id) and its tail (what follows the question)."""
         packet = wire.render(job.query, answer, job.size, self._limit(job, answer))
-        return packet[2 : HEADER.size], packet[_end(job) :]
+        return _header(packet[2 : HEADER.size]), packet[_end(job) :]
 
     def _limit(self, job: Job, answer: Answer) -> int | None:
         return self._most if answer.alike and job.size == wire.PLAIN_UDP else None
@@ -219,13 +217,26 @@ def _lifetime(answer: Answer, rendered: Rendered) -> float:
     return LIFETIME
 
 
+@lru_cache(maxsize=1024)
+def _header(octets: bytes) -> bytes:
+    """The same object for all replies with this header."""
+    return octets
+
+
 def _end(job: Job) -> int:
     return HEADER.size + len(job.query.question)
 
 
 def _counted(job: Job, answer: Answer) -> Counted:
-    counted = TYPE_NAMES.get(job.query.qtype, "other"), answer.rcode.name, job.transport, source_of(job.view)
-    return _KEYS.setdefault(counted, counted)
+    return _key(
+        TYPE_NAMES.get(job.query.qtype, "other"), answer.rcode.name, job.transport, source_of(job.view)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _key(kind: str, rcode: str, transport: str, source: str) -> Counted:
+    """The same object for all replies that are counted alike."""
+    return kind, rcode, transport, source
 
 
 def source_of(view: View) -> str:

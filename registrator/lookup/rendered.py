@@ -57,11 +57,14 @@ class Rendered:
         self._until = self._life = 0.0
 
     def validate(self, snapshot: Snapshot, basis: Basis, now: float, life: float) -> None:
-        """Let it be sent for `life` seconds from `now` on, and while what it was made of stays."""
+        """Let it be sent for about `life` seconds from `now` on, and while what it was made of stays.
+
+        Each has a random share of that, so that replies made together do not end together.
+        """
         self._basis = basis
         self._snapshot = snapshot
         self._life = life
-        self._until = now + life
+        self._until = now + life * rng.uniform(0.5, 1.0)
 
     def holds(self, snapshot: Snapshot | None, now: float) -> bool:
         """Whether it may still be sent."""
@@ -71,7 +74,7 @@ class Rendered:
         """Let it be sent for another life, in another order; False where it has to be made anew."""
         if not self._life or not self._stands(snapshot) or not self.reorder():
             return False
-        self._until = now + self._life
+        self._until = now + self._life * rng.uniform(0.5, 1.0)
         return True
 
     def _stands(self, snapshot: Snapshot | None) -> bool:

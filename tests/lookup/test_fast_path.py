@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator.lookup import maker, replies
+from registrator.lookup import maker, rendered, replies
 from registrator.lookup.ask import Zone
 from registrator.lookup.resolver import Resolver
 from registrator.model import META_OWNER, OUTSIDE, Address, Node, Snapshot, View
@@ -285,7 +285,7 @@ def test_a_reply_ends_with_its_time(
     clock: Callable[[Front, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After its life it leaves the fast path once: the SOA's serial goes on, orders change."""
-    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    monkeypatch.setattr(rendered.rng, "uniform", lambda _, most: most)
     front = Front()
     lives = {"nobody": (1.0, 59.9, 60.9), "three": (60.0,), "solo": ()}
     for name in lives:
