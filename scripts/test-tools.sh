@@ -9,6 +9,7 @@ set -euo pipefail
 # A command and the Debian package that brings it.
 tools=(
     dig:bind9-dnsutils
+    dnsperf:dnsperf
     ip:iproute2
     busybox:busybox-static
     unbound:unbound

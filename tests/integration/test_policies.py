@@ -207,6 +207,7 @@ def test_what_is_kept_is_critical_while_it_is_told_to_stop(start: Start, docker:
 
 
 @pytest.mark.consul
+@pytest.mark.patient
 @pytest.mark.parametrize("start", ["consul"], indirect=True)
 def test_consul_drops_what_is_critical_for_too_long(start: Start, docker: Docker) -> None:
     """What `never` kept goes by --deregister-after (Consul's least is a minute), and is not told again."""

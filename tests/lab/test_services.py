@@ -7,15 +7,19 @@ its turns is a lookup and a connection to what that said.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from scripts.lab.lab import Lab
+from scripts.lab.node import Node
+from scripts.lab.waiting import until
 from tests.lab.clients import Clients, calling
-from tests.lab.services import HEALTH_CHECK, service
-from tests.lab.truth import agree, get
+from tests.lab.services import HEALTH_CHECK, Service, service
+from tests.lab.truth import agree, container_of, get
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
@@ -26,19 +30,45 @@ QUICK = ("--update-monitor", "1s", "--rollback-monitor", "1s")
 
 
 def created(*options: str, expected: int, endpoint: str = "dnsrr") -> Operation:
-    """`service ls`, `ps` and `inspect` beside catalog and lookups: the same tasks on the same nodes."""
+    """What `service ls`, `ps` and `inspect` say of it is what every node's agent knows, down to the ports."""
 
     def operation(lab: Lab) -> None:
         with service(lab, *options, endpoint=endpoint) as made:
-            found = made.settled(expected)
+            made.settled(expected)
             ls = ("service", "ls", "--filter", f"name={made.name}", "--format", "{{.Replicas}}")
             assert lab.manager.docker(*ls) == f"{expected}/{expected}"
-            placed = made.docker("ps", "--filter", "desired-state=running", "--format", "{{.Node}}").split()
-            assert sorted(placed) == sorted(node for _, node, _ in found)
+            columns = ("--no-trunc", "--filter", "desired-state=running", "--format", "{{.ID}} {{.Node}}")
+            tasks = sorted(made.docker("ps", *columns).splitlines())
             for node in lab.nodes:
-                assert len(get(node, 8580, f"/lookup/{made.name}")["instances"]) == expected
+                assert sorted(looked_up(node, made.name)) == tasks
+            until(partial(same_ports, made, expected), f"inspect and registrator services of {made.name}")
 
     return operation
+
+
+def looked_up(node: Node, name: str) -> list[str]:
+    """The task and the node of each instance, by a node's lookups."""
+    found = get(node, 8580, f"/lookup/{name}")["instances"]
+    return [f"{each['meta']['registrator-swarm-task']} {each['node']}" for each in found]
+
+
+def same_ports(made: Service, expected: int) -> bool:
+    """Whether `service inspect` and `registrator services` of each node tell of the same replicas and ports.
+
+    Ports of the mesh are known to managers alone, and reach the others through Consul.
+    """
+    replicated = made.inspect()["Spec"]["Mode"].get("Replicated", {"Replicas": len(made.lab.nodes)})
+    ports = {port["PublishedPort"] for port in made.inspect()["Endpoint"].get("Ports", [])}
+    assert replicated["Replicas"] == expected
+    for node in made.lab.nodes:
+        agent = container_of(node, "demo_registrator")
+        listed = json.loads(node.docker("exec", agent, "registrator", "services", "--json"))
+        (line,) = (each for each in listed if each["name"] == made.name)
+        entries = get(node, 8500, f"/v1/health/service/{made.name}?passing&stale")
+        places = [entry["Service"]["TaggedAddresses"].get("published//ipv4", {}) for entry in entries]
+        if len(line["passing"]) != expected or {place["Port"] for place in places if place} != ports:
+            return False
+    return True
 
 
 def scaled(lab: Lab) -> Clients:
@@ -86,7 +116,9 @@ def rolled_back(*bad: str) -> Operation:
 OPERATIONS: dict[str, Operation] = {
     "created, replicated": created("--replicas", "2", expected=2),
     "created, global": created("--mode", "global", expected=3),
-    "created with a port of the node": created("--publish", "target=8000,mode=host", expected=1),
+    "created with a port of the node": created(
+        "--publish", "target=8000,published=18001,mode=host", expected=1
+    ),
     "created with a port of the mesh": created("--publish", "18000:8000", expected=1, endpoint="vip"),
     "created with a health check": created("--replicas", "2", *HEALTH_CHECK, expected=2),
     "scaled 1, 5, 2": scaled,
