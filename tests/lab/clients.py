@@ -12,7 +12,7 @@ from typing import Any
 from scripts.lab.node import Node
 from scripts.lab.waiting import until
 from tests.lab.services import LINK_LOCAL, NETWORK, TOOLS
-from tests.lab.truth import alive
+from tests.lab.truth import alive, overlay
 from tests.support.engine import unique
 
 PROGRAM = Path(__file__).parent / "programs/client.py"
@@ -64,16 +64,22 @@ class Clients:
 def calling(
     nodes: Sequence[Node], name: str, port: str = "8000", network: str = NETWORK
 ) -> Iterator[Clients]:
-    """Have a client on each node call a service meanwhile; by its overlay, if no other network is named."""
+    """Have a client on each node call a service meanwhile; by its overlay, if no other network is named.
+
+    They begin when each has reached each instance at the address that its
+    engine tells. An overlay lacks some ways for up to half a minute after a
+    node was lost, and that is none of what is measured here.
+    """
     clients, label = Clients(), unique("client")
+    known = overlay(name, network) if port.isdigit() else []
     try:
         for node in nodes:
             node.docker(
                 *("run", "--detach", "--name", label, "--network", network, "--dns", LINK_LOCAL, TOOLS),
-                *("python3", "-c", PROGRAM.read_text(), f"{name}.service.consul", port),
+                *("python3", "-c", PROGRAM.read_text(), f"{name}.service.consul", port, *known),
             )
         for node in nodes:
-            until(lambda: "ready" in node.docker("logs", label), f"a client on {node.name}", 30)  # noqa: B023
+            until(lambda: "ready" in node.docker("logs", label), f"a client on {node.name}", 60)  # noqa: B023
         yield clients
         for node in nodes:
             node.docker("stop", "--time", "10", label)

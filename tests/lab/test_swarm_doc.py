@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from scripts.demo.images import LABEL, make_base
+from scripts.demo.steps import ROOT, run
+from scripts.lab.images import NAMES, PROJECT
 from scripts.lab.lab import Lab
 from tests.lab.conftest import DONE
-from tests.lab.document import Done, commands
+from tests.lab.document import DOCUMENT, Done, commands
 from tests.lab.services import STORIES
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
@@ -40,3 +45,20 @@ def test_the_listings_of_the_swarm_and_of_registrator_agree(done: list[Done]) ->
     assert {name: passing[name] for name in STORIES} == {
         name: str(number) for name, number in STORIES.items()
     }
+
+
+@pytest.mark.usefixtures("lab")
+def test_its_builds_make_the_images_of_the_stack() -> None:
+    """Of the base that the lab has, since no registry is at hand, and under names of the test's own."""
+    builds = re.findall(r"^\$ (docker build .*) -t (registrator/\S+) \.$", DOCUMENT.read_text(), re.MULTILINE)
+    assert {f"{name}:latest" for _, name in builds} == {
+        name for name in NAMES if name.startswith("registrator/")
+    }
+    base, made = make_base(PROJECT), []
+    try:
+        for command, name in builds:
+            made.append(f"{PROJECT}/documented-{name.partition('/')[2]}")
+            own = f"--quiet --build-arg BASE={base} --label {LABEL}={PROJECT} -t {made[-1]}"
+            run("bash", "-ec", f"cd {ROOT}; {command} {own} .")
+    finally:
+        run("docker", "image", "rm", "--force", *made)

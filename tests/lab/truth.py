@@ -36,6 +36,16 @@ def alive(node: Node) -> bool:
         return False
 
 
+def overlay(service: str, network: str) -> list[str]:
+    """Where a service's containers are on an overlay, by what the engines of all nodes say."""
+    label = {"label": f"SERVICE_NAME={service}"}
+    return [
+        container["NetworkSettings"]["Networks"][network]["IPAddress"]
+        for node in filter(alive, Lab().nodes)
+        for container in node.api.containers(filters=label)
+    ]
+
+
 def desired(nodes: Sequence[Node]) -> Running:
     """Every healthy container that names its service, by what the engines say."""
     return frozenset(

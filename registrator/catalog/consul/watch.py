@@ -30,7 +30,8 @@ FIRST_BACKOFF = 0.05  # seconds
 # A refused connection costs next to nothing, and a Consul that is back shall be noticed within a second.
 MAX_BACKOFF = 0.5
 MAX_BACKOFF_REFUSED = 5.0  # a token or a definition must be changed first: no hurry
-SETTLING = 0.3  # seconds after Consul's return: should it be empty, it is being filled again
+SETTLING = 0.3  # seconds after Consul's return: should it lack something, that is being registered again
+REFILLING = 2.0  # where its state is another: all agents have to notice (MAX_BACKOFF) and to register anew
 PAUSE = 0.01  # seconds between an answer and the next question: a burst of changes is one answer or two
 PAUSE_EACH = 1e-5  # seconds more for each element: a catalog of thousands of names takes ten ms to read
 
@@ -78,7 +79,7 @@ class Contact:
 
     @property
     def unsettled(self) -> bool:
-        """Whether what Consul lacks may be no news: contact is lost, or has only just been found again."""
+        """Whether what Consul lacks may be no news: contact, or its state, was lost and is only just back."""
         return bool(self._lost) or time.monotonic() < self._settles_at
 
     async def settled(self) -> None:
@@ -101,14 +102,18 @@ class Contact:
         age = self.age
         self._lost.remove(who)
         if not self._lost:
-            self._settles_at = time.monotonic() + SETTLING
+            self._settle(SETTLING)
             self.there.set()
             self.returned.set()
             self._disturbances.report(f"Consul answers again after {age:.1f} s")
 
     def reset(self) -> None:
-        """Tell that Consul's state is another than it was."""
+        """Tell that Consul's state is another than it was, empty most of the time."""
+        self._settle(REFILLING)
         self._disturbances.report("Consul's index went backwards: its state is another than it was")
+
+    def _settle(self, seconds: float) -> None:
+        self._settles_at = max(self._settles_at, time.monotonic() + seconds)
 
 
 class Watch(Generic[T]):

@@ -1,11 +1,12 @@
 """Looks a name up and connects to what it was told, without pause, until it is told to stop.
 
-    python3 client.py NAME PORT
+    python3 client.py NAME PORT [ADDRESS...]
 
 Each turn asks the container's own resolver anew, as an app does that opens a
 connection, then sends one request and reads the whole answer. With the port
-"srv" both address and port are taken from SRV. It says "ready" when it has its
-first answer, and counts from then on: a new container's overlay needs a moment.
+"srv" both address and port are taken from SRV. It says "ready" when each of the
+addresses and its first lookup has answered, and counts from then on: a new
+container's overlay needs a moment, and some more after a node was lost.
 With the port "none" it looks up, and connects to nobody.
 On SIGTERM it prints a report, one JSON object, and ends.
 """
@@ -37,8 +38,10 @@ class Client:
         self._failures: list[list[Any]] = []
         self._longest_gap = 0.0
 
-    def run(self) -> None:
+    def run(self, addresses: list[str]) -> None:
         signal.signal(signal.SIGTERM, self._stop)
+        for address in addresses:
+            self._reach(address)
         while not self._served:
             self._turn()
         self._failures.clear()
@@ -50,6 +53,16 @@ class Client:
             time.sleep(PACE)
         report = {"served": self._served, "failures": self._failures, "longest_gap": self._longest_gap}
         sys.stdout.write(json.dumps(report) + "\n")
+
+    def _reach(self, address: str) -> None:
+        """Return when this address answers."""
+        while not self._over:
+            try:
+                visit(address, int(self._port))
+            except (OSError, http.client.HTTPException):
+                time.sleep(PACE)
+            else:
+                return
 
     def _stop(self, *_: object) -> None:
         self._over = True
@@ -105,4 +118,4 @@ def visit(address: str, port: int) -> str:
 
 
 if __name__ == "__main__":
-    Client(*sys.argv[1:]).run()
+    Client(*sys.argv[1:3]).run(sys.argv[3:])
