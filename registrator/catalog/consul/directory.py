@@ -163,7 +163,8 @@ class ConsulDirectory:
             return
         if self._later:
             self._later.cancel()
-        if self._snapshot and self._contact.unsettled and self._snapshot.names.keys() - names.keys():
+        filling = self._contact.unsettled or self._contact.refilling
+        if self._snapshot and filling and self._snapshot.names.keys() - names.keys():
             # A Consul that came back empty has its services again in a moment: nobody is to miss them.
             self._later = asyncio.get_running_loop().call_later(SETTLING, self._catalog_changed)
             return
@@ -234,7 +235,7 @@ class ConsulDirectory:
     def _keep(self, name: str, index: int, entries: tuple[Entry, ...]) -> None:
         """Serve what was just read: with a watch from now on where a slot is free."""
         known = self._cold.pop(name, None)
-        if known and known.service.entries == entries:
+        if known and (known.service.entries == entries or self._is_on_its_way(entries)):
             service = known.service
         else:
             service = self._version(name, entries)
@@ -266,12 +267,17 @@ class ConsulDirectory:
                 log.debug("watching %s failed: %s", name, error)
                 await hot.watch.back_off(error)
                 continue
-            if news:
-                hot.service = self._version(name, hot.watch.data or ())
+            entries = hot.watch.data or ()
+            if news and not self._is_on_its_way(entries):
+                hot.service = self._version(name, entries)
                 self._publish()
         del self._hot[name]
         self._stats.watched = len(self._hot)
         self._cold[name] = Cold(hot.service, time.monotonic(), served=False)
+
+    def _is_on_its_way(self, entries: tuple[Entry, ...]) -> bool:
+        """Whether a service has no instance because all of Consul is being filled again."""
+        return not entries and self._contact.refilling
 
     def _gives_up(self, hot: Hot) -> bool:
         """Whether others want the slot and nobody asked for this service during one whole wait."""

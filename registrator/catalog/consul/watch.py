@@ -68,6 +68,7 @@ class Contact:
         self._lost: set[object] = set()
         self._lost_at = 0.0
         self._settles_at = 0.0
+        self._filled_at = 0.0
         self.there = asyncio.Event()
         self.there.set()
         self.returned = asyncio.Event()
@@ -79,8 +80,13 @@ class Contact:
 
     @property
     def unsettled(self) -> bool:
-        """Whether what Consul lacks may be no news: contact, or its state, was lost and is only just back."""
+        """Whether what Consul lacks may be no news: contact is lost, or has only just been found again."""
         return bool(self._lost) or time.monotonic() < self._settles_at
+
+    @property
+    def refilling(self) -> bool:
+        """Whether Consul's state is another, and what it lacks altogether may still be on its way."""
+        return time.monotonic() < self._filled_at
 
     async def settled(self) -> None:
         """Wait until there is contact, and has been for a moment."""
@@ -102,18 +108,15 @@ class Contact:
         age = self.age
         self._lost.remove(who)
         if not self._lost:
-            self._settle(SETTLING)
+            self._settles_at = time.monotonic() + SETTLING
             self.there.set()
             self.returned.set()
             self._disturbances.report(f"Consul answers again after {age:.1f} s")
 
     def reset(self) -> None:
         """Tell that Consul's state is another than it was, empty most of the time."""
-        self._settle(REFILLING)
+        self._filled_at = time.monotonic() + REFILLING
         self._disturbances.report("Consul's index went backwards: its state is another than it was")
-
-    def _settle(self, seconds: float) -> None:
-        self._settles_at = max(self._settles_at, time.monotonic() + seconds)
 
 
 class Watch(Generic[T]):
@@ -174,8 +177,8 @@ async def follow(watch: Watch[T], contact: Contact, on_news: Callable[[], None])
                 log.warning("%s (try %d; going on with what is known)", error, watch.failures)
             await watch.back_off(error)
         else:
-            if news:
-                on_news()
             contact.regain(watch)
             if watch.went_back:
                 contact.reset()
+            if news:
+                on_news()
