@@ -1,13 +1,14 @@
-"""unbound, dnsmasq and BIND as clients of ours, each set up by its stanza in docs/dns.md and asked by dig.
+"""unbound, dnsmasq, BIND and systemd-resolved as clients of ours, by docs/dns.md's stanzas, asked by dig.
 
-They are strict, as careful people set them: they validate DNSSEC from the root
-on, and take private addresses out of answers. Nothing leaves the machine: what
-is outside our zone they ask of a server that refuses all.
+The first three are strict, as careful people set them: they validate DNSSEC
+from the root on, and take private addresses out of answers. Nothing leaves the
+machine: what is outside our zone they ask of a server that refuses all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,9 @@ from tests.support.consul import free_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dns.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "dns.md"
+PROGRAM = Path(__file__).parent / "programs/resolved.sh"
 V4, V6 = "127.0.0.1", "::1"
 WITHIN = 20.0  # seconds until a resolver must answer
 # The root's key of 2017 as IANA publishes it, with which all of them are shipped.
@@ -86,23 +89,43 @@ NAMED_OPTIONS = """options {
     dnssec-validation auto;
     forward only;
     forwarders { 127.0.0.1 port $others; };"""
+RESOLVED = """$stanza
+FallbackDNS=
+DNSStubListener=no
+DNSStubListenerExtra=127.0.0.1:$port
+DNSStubListenerExtra=[::1]:$port
+LLMNR=no
+MulticastDNS=no
+DNSSEC=no
+"""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A resolver: its Debian package, its arguments, its file, and how our address is written there."""
+    """A resolver: its Debian package, its command, its file, and how our address is written there."""
 
     package: str
-    arguments: str
+    command: str  # the file's path follows
     file: Callable[[str], str]  # from the stanza to a template
     upstream: str
 
 
 KINDS = {
-    "unbound": Kind("unbound", "-d -c", partial(str.replace, UNBOUND, "$stanza"), "{host}@{port}"),
-    "dnsmasq": Kind("dnsmasq-base", "-k -C", partial(str.replace, DNSMASQ, "$stanza"), "{host}#{port}"),
+    "unbound": Kind("unbound", "unbound -d -c", partial(str.replace, UNBOUND, "$stanza"), "{host}@{port}"),
+    "dnsmasq": Kind(
+        "dnsmasq-base", "dnsmasq -k -C", partial(str.replace, DNSMASQ, "$stanza"), "{host}#{port}"
+    ),
     "named": Kind(
-        "bind9", "-f -c", lambda stanza: stanza.replace("options {", NAMED_OPTIONS), "{host} port {port}"
+        "bind9",
+        "named -f -c",
+        lambda stanza: stanza.replace("options {", NAMED_OPTIONS),
+        "{host} port {port}",
+    ),
+    "resolved": Kind(
+        "util-linux",
+        f"unshare --mount --propagation private {PROGRAM} $resolved",
+        partial(str.replace, RESOLVED, "$stanza"),
+        "{place}:{port}",
     ),
 }
 
@@ -138,7 +161,7 @@ async def in_front(
     `bare`: we have --bare-names, and it has its second stanza too, which is for them.
     """
     kind, stanza = KINDS[name], "".join(documented(name)[: 2 if bare else 1])
-    for program, package in ((name, kind.package), ("dig", "bind9-dnsutils")):
+    for program, package in ((kind.command.split()[0], kind.package), ("dig", "bind9-dnsutils")):
         if not shutil.which(program):
             unavailable(f"{program} is missing; install Debian's {package}")
     if without:
@@ -147,18 +170,31 @@ async def in_front(
     zone = Zone.named("consul", bare_names=bare)
     async with serving(zone, host) as ours, serving(Zone.named("invalid"), V4) as others:
         (port,) = free_ports(1)
-        own = kind.upstream.format(host=V4, port=8053)
+        own = kind.upstream.format(host=V4, place=V4, port=8053)
         assert own in stanza
-        template = Template(kind.file(stanza.replace(own, kind.upstream.format(host=host, port=ours))))
+        place = f"[{host}]" if host == V6 else host
+        mine = kind.upstream.format(host=host, place=place, port=ours)
+        template = Template(kind.file(stanza.replace(own, mine)))
         values = {"folder": folder, "port": port, "others": others, "root": ROOT_KEY}
         conf = folder / "conf"
         conf.write_text(template.substitute(values, root_by_commas=ROOT_KEY.replace(" ", ",")))
-        async with running(name, *kind.arguments.split(), str(conf), log=folder / "log"):
+        command = kind.command.replace("$resolved", resolved()) if "$" in kind.command else kind.command
+        async with running(*command.split(), str(conf), log=folder / "log"):
             front = Front(port)
             async with asyncio.timeout(WITHIN):
                 while not await front.status("web.service.consul", "+time=1"):
                     await asyncio.sleep(0.05)
             yield front
+
+
+def resolved() -> str:
+    """Where systemd-resolved is; skips where it cannot be had, or not be run out of the machine's sight."""
+    if os.geteuid():
+        unavailable("systemd-resolved needs a mount namespace; run as root")
+    found = subprocess.run([ROOT / "scripts/resolved.sh"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        unavailable(found.stderr.strip())
+    return found.stdout.strip()
 
 
 def documented(name: str) -> list[str]:
