@@ -173,7 +173,7 @@ def test_a_removed_stack_leaves_nothing_behind(lab: Lab, tmp_path: Path) -> None
         "the small stack in lookups, by its deploy label",
     )
     assert len(set(told()) - before) == 1
-    # It fails, and has to be said again, where a manager has not noticed yet that the network's last task ended.
+    # It has to be said again where the manager has not noticed yet that the network's last task ended.
     until(lambda: [lab.manager.docker("stack", "rm", "small")], "the stack removed")
     until(lambda: set(told()) == before, "its facts gone")
     until(
