@@ -30,7 +30,7 @@ TYPE_NAMES = {int(kind): kind.name for kind in Type}  # all others are counted a
 # At most so many seconds a reply is sent in the same orders while the catalog stays.
 LIFETIME = 60.0
 PART_LIFETIME = 10.0  # of one that shows only some instances, or has not each of them first
-ORDER_LIFETIME = 2.0  # of one that has not each of them first, but is reordered with little work
+ORDER_LIFETIME = 5.0  # of one that has not each of them first, but is reordered with little work
 SOA_LIFETIME = 1.0  # seconds, where it holds an SOA record: its serial is the time
 LARGE = 100  # instances: what takes more than a millisecond to render
 
