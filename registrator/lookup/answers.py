@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from registrator.lookup import names, records
 from registrator.lookup.ask import Ask, Known, NotLoaded, Terms, Zone
@@ -170,12 +169,11 @@ def _nameservers(ask: Ask) -> list[tuple[Record, tuple[Record, ...]]]:
 def _reverse(ask: Ask, ip: str) -> _Found | None:
     """A node's name with this address, else a service's; for any type, and without TTL, as in Consul."""
     nodes = sorted((n for n in ask.snapshot.nodes.values() if ip in node_ips(n)), key=lambda n: n.name)
-    names = (_node_name(ask, node) for node in nodes)
-    target = next(filter(None, names), None)
+    target = next(filter(None, (_node_name(ask, node) for node in nodes)), None)
     if target is None:
-        entries = ask.select(ADDRESS, ip, "").entries
-        services = (_in_zone(ask, f"{e.instance.service}.service.{e.node.datacenter}") for e in entries)
-        target = next(filter(None, services), None)
+        domain, entries = ask.question.domain, ask.select(ADDRESS, ip, "").entries
+        found = (names.of_service(domain, e.instance.service, e.node.datacenter) for e in entries)
+        target = next(filter(None, found), None)
     return _Found((records.ptr(ask.name, 0, target),)) if target else None
 
 
@@ -303,9 +301,7 @@ def _destination(ask: Ask, entry: Entry, ips: list[str], ttl: int) -> tuple[Name
     if _at_node(entry, ips[0]):
         target = _node_name(ask, entry.node)
         return target, _addresses(target, ttl, node_ips(entry.node), Type.ANY) if target else ()
-    parent = _address_parent(entry.node.datacenter, ask.question.domain)
-    octets.sort(key=len)  # IPv4 first, as names.AddressName has it
-    target = _below(parent, b"".join(octets).hex().encode())
+    target = names.of_addresses(ask.question.domain, octets, entry.node.datacenter)
     return target, tuple([records.address(target, ttl, own) for own in octets]) if target else ()
 
 
@@ -339,26 +335,7 @@ def _known_node(ask: Ask, name: str, datacenter: str) -> Node | None:
 
 
 def _node_name(ask: Ask, node: Node) -> Name | None:
-    """`<node>.node.<dc>.<zone>`, or None where the node's name cannot be one of DNS."""
-    return _in_zone(ask, f"{node.name}.node.{node.datacenter}")
-
-
-def _in_zone(ask: Ask, host: str) -> Name | None:
-    labels = to_name(host)
-    return _below(ask.question.domain, *labels) if labels else None
-
-
-@lru_cache(maxsize=64)
-def _address_parent(datacenter: str, domain: Name) -> Name:
-    """`addr.<dc>.<zone>`, or the root where the datacenter's name cannot be one of DNS."""
-    labels = to_name(f"addr.{datacenter}")
-    return (*labels, *domain) if labels else ()
-
-
-def _below(parent: Name, *labels: bytes) -> Name | None:
-    """A name below another; None below the root, or where it is too long."""
-    name = (*labels, *parent)
-    return name if parent and records.wire_length(name) <= records.MAX_NAME else None
+    return names.of_node(ask.question.domain, node.name, node.datacenter)
 
 
 def _node_meta(ask: Ask, node: Node, ttl: int, name: Name | None = None) -> tuple[Record, ...]:

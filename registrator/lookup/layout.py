@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from registrator.lookup.answers import Answer
 from registrator.lookup.records import POINTED_SIZE, Record, Type, wire_length
 from registrator.lookup.wire import Query
+
+T = TypeVar("T")
 
 POINTER = 2  # octets
 
@@ -35,7 +38,7 @@ class Layout:
         near, others = list(range(self.near)), list(range(self.near, self.count))
         shuffle(near)
         shuffle(others)
-        orders = (_turned(near, turn, turns) + _turned(others, turn, turns) for turn in range(turns))
+        orders = (turned(near, turn, turns) + turned(others, turn, turns) for turn in range(turns))
         return [self._ordered(tail, order) for order in orders]
 
     def _ordered(self, tail: bytes, order: list[int]) -> bytes:
@@ -92,6 +95,7 @@ def _is_like(record: Record, first: Record) -> bool:
     )
 
 
-def _turned(order: list[int], turn: int, turns: int) -> list[int]:
+def turned(order: list[T], turn: int, turns: int) -> list[T]:
+    """An order turned on by `turn` of `turns` shares."""
     at = turn * len(order) // turns
     return order[at:] + order[:at]

@@ -16,7 +16,7 @@ from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import Answer
 from registrator.lookup.ask import Elsewhere, Known, Terms, Zone, nothing_elsewhere
 from registrator.lookup.basis import Reading
-from registrator.lookup.layout import layout_of
+from registrator.lookup.layout import layout_of, turned
 from registrator.lookup.names import AddressName, Question, ServiceName, Transfer
 from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns, is_cut
@@ -200,8 +200,7 @@ def _order(seed: int, turn: int, turns: int) -> Callable[[list[Entry]], None]:
 
     def shuffle(entries: list[Entry]) -> None:
         random.Random(seed).shuffle(entries)  # noqa: S311 - who comes first is no secret
-        at = turn * len(entries) // turns
-        entries[:] = entries[at:] + entries[:at]
+        entries[:] = turned(entries, turn, turns)
 
     return shuffle
 

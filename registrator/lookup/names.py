@@ -1,4 +1,4 @@
-"""From a DNS name to what it means, by Consul's grammar. Pure.
+"""From a DNS name to what it means, by Consul's grammar, and back. Pure.
 
 The labels left of the zone are read from the right for the first that says a
 kind (service, node, addr, ...): left of it stands the name, right of it the
@@ -13,8 +13,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from registrator.lookup.records import Name, Type, lowered
+from registrator.lookup.records import MAX_NAME, Name, Type, lowered, to_name, wire_length
 
 KINDS = frozenset({"service", "connect", "ingress", "virtual", "node", "query", "addr"})
 
@@ -235,3 +236,38 @@ def _address(parts: list[str]) -> Subject:
         return Nothing()
     octets = bytes.fromhex(digits)
     return AddressName((octets[:4], octets[4:]) if len(octets) == 20 else (octets,))
+
+
+# And back -----------------------------------------------------------------
+
+
+def of_node(domain: Name, node: str, datacenter: str) -> Name | None:
+    """`<node>.node.<dc>.<zone>`, or None where that cannot be a name of DNS."""
+    return _below(domain, to_name(f"{node}.node.{datacenter}"))
+
+
+def of_service(domain: Name, service: str, datacenter: str) -> Name | None:
+    """`<service>.service.<dc>.<zone>`, or None where that cannot be a name of DNS."""
+    return _below(domain, to_name(f"{service}.service.{datacenter}"))
+
+
+def of_addresses(domain: Name, addresses: Sequence[bytes], datacenter: str) -> Name | None:
+    """`<hexadecimal>.addr.<dc>.<zone>` as `AddressName` has it: at most one address of each family."""
+    parent = _addresses_parent(domain, datacenter)
+    ordered = list(addresses)
+    ordered.sort(key=len)
+    return _below(parent, (b"".join(ordered).hex().encode(),)) if parent else None
+
+
+@lru_cache(maxsize=64)
+def _addresses_parent(domain: Name, datacenter: str) -> Name | None:
+    """What the names of all addresses end with: they are made by the thousand."""
+    return _below(domain, to_name(f"addr.{datacenter}"))
+
+
+def _below(parent: Name, labels: Name | None) -> Name | None:
+    """A name below another; None where it would be too long, or there is none to put there."""
+    if labels is None:
+        return None
+    name = labels + parent
+    return name if wire_length(name) <= MAX_NAME else None

@@ -38,7 +38,7 @@ REPLY = Verdict.REPLY
 
 Peer = tuple[Any, ...]  # a socket address: host and port, for IPv6 also flow and scope
 Ancillary = list[tuple[int, int, bytes]]
-Waiting = tuple[float, bytes, str, Peer, Ancillary]  # since when, packet, source and how to reach it
+Unmade = tuple[float, bytes, str, Peer, Ancillary]  # since when, packet, source and how to reach it
 
 
 class UdpServer:
@@ -54,7 +54,7 @@ class UdpServer:
         self._limit = limit
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
-        self._behind: deque[Waiting] = deque()  # to be made, less than two bursts
+        self._behind: deque[Unmade] = deque()  # to be made, less than two bursts
         self._catching_up: asyncio.Handle | None = None
         self._six = sock.family == socket.AF_INET6
         self._read = self._drain

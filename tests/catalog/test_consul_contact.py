@@ -51,7 +51,8 @@ async def test_killed_and_back_empty(consul: ConsulServer) -> None:
         assert after.index > before.index
 
 
-async def test_what_is_registered_again_was_never_missed(consul: ConsulServer) -> None:
+@pytest.mark.parametrize("later", [0.1, 1.0], ids=["at once", "by an agent that was slow to notice"])
+async def test_what_is_registered_again_was_never_missed(consul: ConsulServer, later: float) -> None:
     """Consul is back empty, and its services are back a moment later: no lookup sees the moment between.
 
     Each agent has to notice, and a Consul that has only just begun may be slow to pass things on.
@@ -73,7 +74,7 @@ async def test_what_is_registered_again_was_never_missed(consul: ConsulServer) -
 
         watching = asyncio.create_task(watch())
         await eventually(lambda: disturbed.reasons)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(later)
         await catalog.register(MINE)
         await asyncio.sleep(1)
         watching.cancel()
