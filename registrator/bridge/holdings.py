@@ -34,6 +34,11 @@ class Holdings:
         """Every container that holds something."""
         return frozenset(self._of)
 
+    def services(self) -> frozenset[str]:
+        """The names under which something is registered."""
+        held = (instance for of_one in self._of.values() for instance in of_one.values())
+        return frozenset(instance.service for instance in held if instance.service)
+
     def put(self, instance: Instance) -> None:
         """An instance is registered now; its container takes it over from any other."""
         self.drop(instance.id)

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 REFRESH = HEALTH_TTL / 3
 ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 1.0  # after a failed round
 FIRST_WRITES = 1.0  # seconds for which the first round waits for what it began, before it compares again
+SHOWN = 1.0  # seconds for which readiness waits until lookups know what was registered
 SLICE = 50  # containers that a round compares before it lets others run
 SAID_AT_ONCE = 10  # problems of one container; there may be ten thousand labels
 SHARED = "container:"  # the network mode of a container in another's network namespace
@@ -214,6 +215,7 @@ class Reconciler:
         # A container that cannot be inspected, by an engine that lists it, holds up none of the others.
         if not self._stats.ready and await self._lanes.finished(FIRST_WRITES, apart_from=unreadable):
             self._registry.settled()
+            await self._registry.shown(self._holdings.services(), SHOWN)
             self._stats.ready = True
             log.info(
                 "ready: %d containers are up, %d instances are registered", len(listed), len(self._holdings)

@@ -9,7 +9,7 @@ contract tests (tests/contract/) runs on both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from registrator.model import Failure, Health, Instance, Selected, Selection, Snapshot, SwarmService
@@ -63,6 +63,10 @@ class Registry(Protocol):
 
     def settled(self) -> None:
         """The first complete reconcile is over: what is registered can be shown."""
+        ...
+
+    async def shown(self, services: Collection[str], timeout: float) -> None:
+        """Return when lookups know these services, or after `timeout` seconds; never raises."""
         ...
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -165,6 +165,10 @@ class EmbeddedCatalog:
     def settled(self) -> None:
         """Show what is registered; there is no snapshot before."""
         self._settled = True
+        self._publish()
+
+    async def shown(self, services: Collection[str], timeout: float) -> None:  # noqa: ARG002 - all are shown
+        """Show what is registered; that takes no time."""
         self._publish()
 
     # Directory ------------------------------------------------------------

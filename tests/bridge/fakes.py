@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from registrator.catalog import Refused, Unavailable
@@ -69,6 +69,8 @@ class MemoryRegistry:
         self.carried_out = False  # whether a failing write is carried out all the same
         self.disturbed: asyncio.Queue[str] = asyncio.Queue()
         self.is_settled = False
+        self.shows = asyncio.Event()  # whether lookups know what is registered
+        self.shows.set()
         self._taken: dict[str, str] = {}
 
     async def owned(self, owner: str) -> Mapping[str, Instance]:
@@ -104,9 +106,13 @@ class MemoryRegistry:
     def settled(self) -> None:
         self.is_settled = True
 
+    async def shown(self, services: Collection[str], timeout: float) -> None:
+        self.calls.append("shown " + " ".join(sorted(services)))
+        await self.shows.wait()
+
     @property
     def writes(self) -> list[str]:
-        return [call for call in self.calls if call != "owned"]
+        return [call for call in self.calls if not call.startswith(("owned", "shown"))]
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)

@@ -84,6 +84,18 @@ async def test_what_runs_is_registered_and_readiness_is_told() -> None:
         assert (world.stats.containers, world.stats.instances) == (2, 2)
 
 
+async def test_an_agent_is_not_ready_before_lookups_know_what_it_registered() -> None:
+    """Who asks an agent that says it is ready got NXDOMAIN while Consul's word was on its way."""
+    registry = MemoryRegistry()
+    registry.shows.clear()
+    async with running(MemoryEngine(A, B), registry) as world:
+        await until(lambda: "shown web" in registry.calls)
+        assert world.is_true()
+        assert not world.stats.ready
+        registry.shows.set()
+        await until(lambda: world.stats.ready)
+
+
 async def test_a_start_a_death_and_a_removal_follow() -> None:
     async with running(MemoryEngine(), MemoryRegistry()) as world:
         await until(lambda: world.stats.ready)

@@ -48,6 +48,25 @@ async def test_what_was_registered_before_is_in_the_first_snapshot(
     await asyncio.wait([running])
 
 
+async def test_lookups_know_what_was_registered_when_shown_returns(
+    catalog: Catalog, name: str, owner: str
+) -> None:
+    """Of many that were written one after the other, all, whatever their names' case."""
+    names = [f"{name}-{number}" for number in range(10)]
+    for number, each in enumerate(names):
+        await catalog.register(instance(each, number, owner=owner))
+    await catalog.shown([each.upper() for each in names], 5)
+    assert catalog.snapshot is not None
+    assert set(names) <= catalog.snapshot.names.keys()
+
+
+async def test_shown_waits_no_longer_than_it_may(catalog: Catalog, name: str) -> None:
+    """A service that does not come, for a token may not read it, holds up nothing for ever."""
+    begin = time.monotonic()
+    await catalog.shown([name], 0.1)
+    assert time.monotonic() - begin < 1
+
+
 async def test_an_instance_is_shown_as_it_was_registered(catalog: Catalog, name: str, owner: str) -> None:
     """Address, port, tags, meta, weights and all addresses by network of both families, with its node."""
     wanted = replace(

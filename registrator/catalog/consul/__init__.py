@@ -55,6 +55,7 @@ class ConsulCatalog:
         self.settled = registry.settled
         self.publish = bulletin.publish
         self.published = bulletin.published
+        self.shown = self._directory.shown
         self.load = self._directory.load
         self.selected = self._directory.selected
         self.select = self._directory.select

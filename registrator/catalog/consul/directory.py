@@ -26,7 +26,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -153,6 +153,16 @@ class ConsulDirectory:
             # A service without a watch is looked at again when it is no longer fresh.
             unwatched = service is not None and service not in self._hot
             await self._waiters.wait(changed, min(left, FRESH) if unwatched else left)
+
+    async def shown(self, services: Collection[str], timeout: float) -> None:
+        """See `catalog.Registry.shown`: Consul tells of a registration some milliseconds after it."""
+        wanted = {service.lower() for service in services}
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            changed = self._waiters.join(None)
+            if self._snapshot and wanted <= self._snapshot.names.keys():
+                return
+            await self._waiters.wait(changed, deadline - time.monotonic())
 
     # Names and nodes -----------------------------------------------------------
 
