@@ -161,7 +161,7 @@ def grpc_table(plain: str, tls: str, without: str) -> list[Check]:
         "no health service": without,
         "nobody there": "127.0.0.1:1",
         "no port": "127.0.0.1",
-        "no TLS": tls,
+        "fails: no TLS": tls,
         "fails: no name": "no.such.invalid:80",
     }
     encrypted = {"skips verification": tls, "down": f"{tls}/down"}
@@ -177,7 +177,10 @@ def grpc_table(plain: str, tls: str, without: str) -> list[Check]:
 
 
 async def test_the_same_grpc_servers_have_the_same_results(both: Both, tmp_path: Path) -> None:
-    """Status and output of gRPC checks are Consul's; where TLS or a name fails, the status."""
+    """Status and output of gRPC checks are Consul's; where TLS or a name fails, the status.
+
+    Of a server that hangs up Go's gRPC says this or that, by which of its parts notices first.
+    """
     self_signed(tmp_path)
     with health_server() as plain, health_server(tls=tmp_path) as tls, health_server(servicer=None) as bare:
         checks = grpc_table(plain, tls, bare)
