@@ -109,14 +109,14 @@ async def test_frozen(consul: ConsulServer, monkeypatch: pytest.MonkeyPatch) -> 
         started = time.monotonic()
         assert (await catalog.load("web")).services["web"].entries
         assert catalog.snapshot is not None
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < client.REQUEST_TIMEOUT / 2
         with pytest.raises(Unavailable):
             await catalog.load("db")
         await eventually(lambda: catalog.age > 0, within=3)
         started = time.monotonic()
         with pytest.raises(Unavailable, match="has been away"):
             await catalog.load("db")
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < client.REQUEST_TIMEOUT / 2
         assert (await catalog.load("web")).services["web"].entries
 
         consul.cont()
