@@ -29,11 +29,11 @@ lab: # a Swarm of three nodes on this machine, with compose/stack.yml on it
 lab-down: # remove all that make lab made, and nothing else
 	@scripts/venv.sh && $(VENV)/python -m scripts.lab down && scripts/engine.sh stop
 
-test: venv tools engine consul # lint, types, import contracts and every test, but for a Swarm's outages
+test: venv tools engine consul # lint, types, import contracts and every test
 	$(LINT)
 	@scripts/test.sh
 
-lab-test: venv tools engine consul # the tests on three nodes of a Swarm, outages too
+lab-test: venv tools engine consul # the tests on three nodes of a Swarm alone
 	$(VENV)/pytest -m lab
 
 lint: venv # ruff, mypy and the import contracts alone

@@ -10,7 +10,7 @@ from scripts.lab.lab import Lab
 from tests.lab.outages import Outage, cut_off, killed, worker_leads
 from tests.lab.services import HEALTH_CHECK, Service, service
 
-pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab, pytest.mark.outage]
+pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.lab.programs.client import TIMEOUT
 from tests.lab.services import HEALTH_CHECK, service
 from tests.lab.truth import agree, answered, registered
 
-pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab, pytest.mark.outage]
+pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
 LINGER = 1.0  # seconds that a well-behaved server goes on after SIGTERM
 
