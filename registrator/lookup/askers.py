@@ -46,3 +46,8 @@ def client_of(source: str) -> str | None:
     except ValueError:
         return ""
     return str(ipaddress.ip_network((address, PREFIXES[address.version]), strict=False))
+
+
+def peer_of(source: str) -> str:
+    """Who counts as one client over TCP, where no source is forged: an address, or its IPv6 network."""
+    return (client_of(source) or source) if ":" in source else source

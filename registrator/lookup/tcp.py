@@ -2,7 +2,7 @@
 
 A connection that sends no whole message within IDLE seconds is closed, so a
 half-sent one cannot hold a place. There are at most MAX_CONNECTIONS, and
-MAX_PER_CLIENT of one address: beyond that the one that has been idle longest
+MAX_PER_CLIENT of one client (see `peer_of`): beyond that the one that has been idle longest
 makes room, or the newcomer is refused where all of them are at work.
 """
 
@@ -14,6 +14,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from registrator.lookup.askers import peer_of
 from registrator.lookup.maker import TCP
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.sharing import Seat
@@ -129,7 +130,8 @@ class TcpServer:
 
     def _make_room(self, source: str) -> bool:
         """Whether a connection from this address may come in; ends an idle one where it must."""
-        crowd = [connection for connection in self._connections if connection.source == source]
+        client = peer_of(source)
+        crowd = [connection for connection in self._connections if peer_of(connection.source) == client]
         if len(crowd) < MAX_PER_CLIENT:
             crowd = list(self._connections)
             if len(crowd) < MAX_CONNECTIONS:

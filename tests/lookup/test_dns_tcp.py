@@ -241,6 +241,17 @@ async def test_half_sent_messages_keep_nobody_out(monkeypatch: pytest.MonkeyPatc
         assert await newcomer.ask()
 
 
+async def test_one_clients_many_addresses_share_its_cap(
+    address: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is the client that an address is of."""
+    monkeypatch.setattr(tcp, "MAX_PER_CLIENT", 2)
+    monkeypatch.setattr(tcp, "peer_of", lambda source: source.rpartition(".")[0])
+    async with AsyncExitStack() as stack:
+        first, *_ = await crowd(stack, address, [of_many_addresses(n) for n in range(3)])
+        assert await first.is_closed()
+
+
 async def test_one_clients_crowd_does_not_drive_out_others(
     address: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

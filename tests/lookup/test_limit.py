@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registrator.lookup.askers import client_of, is_local
+from registrator.lookup.askers import client_of, is_local, peer_of
 from registrator.lookup.limit import MAX_CLIENTS, OTHERS, RateLimit, Verdict
 
 REPLY, SLIP, DROP = Verdict.REPLY, Verdict.SLIP, Verdict.DROP
@@ -36,6 +36,19 @@ REPLY, SLIP, DROP = Verdict.REPLY, Verdict.SLIP, Verdict.DROP
 def test_who_counts_as_one_client(source: str, client: str | None, sentence: str) -> None:
     assert client_of(source) == client, sentence
     assert is_local(source) == (client is None), sentence
+
+
+@pytest.mark.parametrize(
+    ("source", "client", "sentence"),
+    [
+        ("192.0.2.77", "192.0.2.77", "nobody can connect from another's address"),
+        ("2001:db8:0:1ff::1", "2001:db8:0:100::/56", "but who has one IPv6 address has many"),
+        ("fd00:1::2", "fd00:1::2", "containers of one network are many clients"),
+        ("::1", "::1", "the host is one"),
+    ],
+)
+def test_who_counts_as_one_client_over_tcp(source: str, client: str, sentence: str) -> None:
+    assert peer_of(source) == client, sentence
 
 
 def test_beyond_the_limit_every_second_query_is_sent_to_tcp() -> None:
