@@ -33,6 +33,7 @@ class _Connection:
     """A client's connection; `idle` while no whole query of its is being answered, since `idle_since`."""
 
     source: str
+    client: str
     task: asyncio.Task[None]
     transport: asyncio.WriteTransport
     idle: bool = True
@@ -93,10 +94,11 @@ class TcpServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer, task = writer.get_extra_info("peername"), asyncio.current_task()
         source = peer[0].partition("%")[0] if peer else ""
-        if not source or task is None or not self._make_room(source):
+        client = peer_of(source)
+        if not source or task is None or not self._make_room(client):
             writer.transport.abort()
             return
-        connection = _Connection(source, task, writer.transport)
+        connection = _Connection(source, client, task, writer.transport)
         self._connections[connection] = None
         writer.transport.set_write_buffer_limits(0)  # so that drain() means "all is sent"
         try:
@@ -128,10 +130,9 @@ class TcpServer:
             self._connections[connection] = None
             await asyncio.sleep(0)  # a client with many queries under way takes turns with the others
 
-    def _make_room(self, source: str) -> bool:
-        """Whether a connection from this address may come in; ends an idle one where it must."""
-        client = peer_of(source)
-        crowd = [connection for connection in self._connections if peer_of(connection.source) == client]
+    def _make_room(self, client: str) -> bool:
+        """Whether a connection of this client may come in; ends an idle one where it must."""
+        crowd = [connection for connection in self._connections if connection.client == client]
         if len(crowd) < MAX_PER_CLIENT:
             crowd = list(self._connections)
             if len(crowd) < MAX_CONNECTIONS:
