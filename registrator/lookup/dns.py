@@ -57,10 +57,17 @@ class DnsServer:
             for sock in (sock for pair in pairs for sock in pair):
                 sock.close()
             raise
-        for udp, tcp in pairs:
-            host, port = udp.getsockname()[:2]
-            self.addresses.append(Listen(host, port))
-            await self._serve(udp, tcp)
+        servers = [
+            (UdpServer(self._resolver, udp, self._limit), TcpServer(self._resolver, tcp))
+            for udp, tcp in pairs
+        ]
+        # All of them before the first `await`: `close` finds them, should this be cancelled there.
+        self._servers += (server for pair in servers for server in pair)
+        self.addresses += (Listen(*udp.getsockname()[:2]) for udp, _ in pairs)
+        for (udp_server, tcp_server), address in zip(servers, self.addresses, strict=True):
+            udp_server.start()
+            await tcp_server.start()
+            log.info("DNS is answered on %s (UDP and TCP)", address)
 
     async def retire(self, settled: float, deadline: float) -> None:
         """Leave what comes from now on to the other agent on the addresses, and answer what is here.
@@ -83,13 +90,6 @@ class DnsServer:
             await server.close()
         self._servers.clear()
         self.addresses.clear()
-
-    async def _serve(self, udp: socket.socket, tcp: socket.socket) -> None:
-        udp_server, tcp_server = UdpServer(self._resolver, udp, self._limit), TcpServer(self._resolver, tcp)
-        self._servers += udp_server, tcp_server
-        udp_server.start()
-        await tcp_server.start()
-        log.info("DNS is answered on %s (UDP and TCP)", self.addresses[-1])
 
 
 def _bind_pair(listen: Listen, *, share: bool) -> tuple[socket.socket, socket.socket]:

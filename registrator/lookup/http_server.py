@@ -75,7 +75,7 @@ class HttpServer:
         self._runner = runner
         try:
             for listen in self._listens:
-                self._servers.append(await self._listen(listen))
+                await self._listen(listen)
         except HttpBindError:
             await self.close()
             raise
@@ -103,16 +103,19 @@ class HttpServer:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _listen(self, listen: Listen) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
+    async def _listen(self, listen: Listen) -> None:
+        """Bind, and only then listen: `close` finds the socket, should this be cancelled in between."""
+        create = asyncio.get_running_loop().create_server
+        shared = self._share or None
         try:
-            server = await loop.create_server(
-                self._connection, listen.host, listen.port, reuse_port=self._share or None
+            server = await create(
+                self._connection, listen.host, listen.port, reuse_port=shared, start_serving=False
             )
+            self._servers.append(server)
+            await server.start_serving()
         except OSError as error:
             raise HttpBindError(f"cannot serve HTTP on {listen}: {_remedy(error)}") from None
         self._seats += map(Seat, server.sockets)
-        return server
 
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol for a new connection; beyond the cap one that refuses."""

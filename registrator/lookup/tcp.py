@@ -59,8 +59,9 @@ class TcpServer:
     async def start(self) -> None:
         """Begin to accept connections."""
         self._server = await asyncio.start_server(
-            self._serve, sock=self._socket, limit=READ_AHEAD, backlog=BACKLOG
+            self._serve, sock=self._socket, limit=READ_AHEAD, backlog=BACKLOG, start_serving=False
         )
+        await self._server.start_serving()
 
     def retire(self) -> None:
         """Let another agent get new connections; go on serving those that are here, or just coming in."""

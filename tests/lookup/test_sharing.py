@@ -271,8 +271,23 @@ async def test_a_new_one_waits_until_it_is_ready_or_the_old_one_is_gone() -> Non
             while len(listeners("127.0.0.1", ports[1])) != 1 + ready:
                 await asyncio.sleep(0.01)
             task.cancel()
+            await asyncio.wait([task])
             await old.close()
             await new.close()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_start_that_is_cancelled_leaves_nothing_open(turns: int) -> None:
+    """Wherever it is cut off: `close` closes all that it has opened."""
+    ports = free_ports(2)
+    opening = fronts(Slow(), *ports)
+    task = asyncio.create_task(opening.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await opening.close()
+    assert not [*listeners("127.0.0.1", ports[0]), *listeners("127.0.0.1", ports[1])]
 
 
 async def test_services_are_loaded_before_a_new_one_opens_but_not_for_ever() -> None:
@@ -291,5 +306,6 @@ async def test_services_are_loaded_before_a_new_one_opens_but_not_for_ever() -> 
         await both_listen(*ports)
         assert listening == [1]
         task.cancel()
+        await asyncio.wait([task])
         await old.close()
         await new.close()
