@@ -259,7 +259,7 @@ async def test_a_stopped_check_asks_no_more() -> None:
 async def test_not_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many checks are due, only so many probes are under way, and all get their turn."""
     monkeypatch.setattr(probes, "AT_ONCE", 4)
-    under_way, most, done = 0, 0, 0
+    under_way, most, done = 0, 0, set[int]()
 
     async def count(_: web.Request) -> web.Response:
         nonlocal under_way, most
@@ -269,13 +269,9 @@ async def test_not_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         under_way -= 1
         return web.Response()
 
-    def finished(*_: str) -> None:
-        nonlocal done
-        done += 1
-
     async with serving(count) as base, probing() as prober:
-        running = [prober.start(http(base), finished) for _ in range(30)]
-        await eventually(lambda: done == 30)
+        running = [prober.start(http(base), lambda *_, n=n: done.add(n)) for n in range(30)]
+        await eventually(lambda: len(done) == 30)
         for probe in running:
             probe.stop()
     assert most == 4
