@@ -2,8 +2,8 @@
 
 A connection that sends no whole message within IDLE seconds is closed, so a
 half-sent one cannot hold a place. There are at most MAX_CONNECTIONS, and
-MAX_PER_CLIENT of one client (see `peer_of`): beyond that the one that has been idle longest
-makes room, or the newcomer is refused where all of them are at work.
+MAX_PER_CLIENT of one client (see `peer_of`): beyond that the one that has been
+idle longest makes room, or the newcomer is refused where all of them are at work.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ async def test_lookups_know_what_was_registered_when_shown_returns(
     names = [f"{name}-{number}" for number in range(10)]
     for number, each in enumerate(names):
         await catalog.register(instance(each, number, owner=owner))
-    await catalog.shown([each.upper() for each in names], 5)
+    async with asyncio.timeout(5):
+        await catalog.shown([each.upper() for each in names], 60)
     assert catalog.snapshot is not None
     assert set(names) <= catalog.snapshot.names.keys()
 
