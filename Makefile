@@ -10,7 +10,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration fuzz venv engine consul screenshot tools clean
+.PHONY: help docs demo demo-down lab lab-down test lab-test lint unit integration fuzz venv engine consul screenshot tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -44,6 +44,9 @@ unit: venv # the tests that need neither an engine nor a Consul
 
 integration: venv tools engine consul # the tests on a real engine and a real Consul, without the demo's and the lab's
 	$(VENV)/pytest -m "(engine or consul) and not demo and not lab"
+
+docs: venv # write the generated tables into the documents
+	@$(VENV)/python -m scripts.docs
 
 fuzz: venv # damaged DNS packets for MINUTES=5
 	$(VENV)/python -m tests.fuzz_dns --minutes $(MINUTES)

@@ -54,6 +54,7 @@ class Stats:
     long_turns: int = 0  # turns of the event loop with over 1 ms of work
     drained: int = 0  # containers that were told to stop
     logged: Counter[str] = field(default_factory=Counter)  # log lines: warning, error
+    limited: Counter[str] = field(default_factory=Counter)  # limits that were hit, by `Limit.name`
 
     # How long things took.
     dns_seconds: Histogram = field(default_factory=lambda: Histogram(LOOKUP))

@@ -22,6 +22,7 @@ from registrator.lookup.metrics import Metrics
 from registrator.model import OUTSIDE, Instance
 from registrator.policy import Policy
 from registrator.stats import Stats
+from scripts.docs import stale
 from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,3 +253,8 @@ def test_the_module_map_marks_what_is_held_to_be_pure() -> None:
         name.removeprefix("registrator.").replace(".", "/") + ".py" for name in contract["source_modules"]
     }
     assert modules <= {module for module, text in module_map().items() if text.endswith("(pure)")}
+
+
+def test_generated_tables_are_what_the_code_says() -> None:
+    """`make docs` would change nothing."""
+    assert stale() == []

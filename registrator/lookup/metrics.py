@@ -24,6 +24,7 @@ from prometheus_client.utils import floatToGoString
 
 from registrator import __version__
 from registrator.catalog import Directory
+from registrator.limits import all_limits
 from registrator.stats import Histogram, Stats
 
 
@@ -93,6 +94,8 @@ class StatsCollector(Collector):
         )
         levels = ("warning", "error")
         yield _counter("log_lines", "Log lines that tell of trouble.", ["level"], stats.logged, levels)
+        known = [limit.name for limit in all_limits()]
+        yield _counter("limited", "Inputs that went over a limit.", ["limit"], stats.limited, known)
 
     def _histograms(self) -> Iterator[Metric]:
         stats = self._stats
