@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from registrator import limits
 from registrator.lookup.names import ServiceName
 from registrator.lookup.reach import reach, within_reach
 from registrator.model import CRITICAL, Address, CheckResult, Entry, Service, View
@@ -20,6 +22,8 @@ NODE_MAINTENANCE, SERVICE_MAINTENANCE = "_node_maintenance", "_service_maintenan
 MAX_OUTPUT = 300  # characters of a check's output that are told
 MAX_NEAREST = 5
 ALIKE = 0.6  # of 1, which is the same; difflib's own limit for a close match
+MAX_COMPARED = limits.HTTP_NEAREST.value  # names
+LONGEST_COMPARED = 64  # characters: to compare two names costs the product of their lengths
 
 Json = Mapping[str, object]
 Likeness = tuple[float, int, str]  # the ratio, the length as a negative number, the name
@@ -55,6 +59,16 @@ def summary(name: ServiceName, service: Service, asker: Asker, answered: int) ->
         "answered": answered,
         "left_out": len(service.entries) - answered,
     }
+
+
+def comparable(text: str, names: Iterable[str]) -> Iterator[str]:
+    """Of the names those that `likeness` may judge: a bounded number, those with the same initial first."""
+    if len(text) > LONGEST_COMPARED:
+        return iter(())
+    initial = text[:1].lower()
+    short = [name for name in names if len(name) <= LONGEST_COMPARED]
+    short.sort(key=lambda name: not name.startswith(initial))
+    return itertools.islice(short, MAX_COMPARED)
 
 
 def likeness(text: str) -> Callable[[str], Likeness | None]:

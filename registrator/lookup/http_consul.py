@@ -16,8 +16,9 @@ from aiohttp import web
 from registrator import __version__
 from registrator.lookup import consul_api, consul_filter
 from registrator.lookup.consul_api import Json, Query
+from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, in_slices, json_reply
+from registrator.lookup.http_reply import Unserved, json_reply
 from registrator.model import CheckResult, Entry, Node, Snapshot
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

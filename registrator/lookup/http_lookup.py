@@ -11,10 +11,11 @@ from aiohttp import web
 
 from registrator.lookup import lookup_api
 from registrator.lookup.consul_api import Query
-from registrator.lookup.explain import Asker, explained, likeness, nearest, summary
+from registrator.lookup.explain import Asker, comparable, explained, likeness, nearest, summary
 from registrator.lookup.http_consul import AGENT, data_headers
+from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
+from registrator.lookup.http_reply import Unserved, json_reply, wants_text
 from registrator.lookup.names import ServiceName
 from registrator.lookup.reach import within_reach
 from registrator.lookup.records import Name
@@ -136,7 +137,7 @@ class LookupRoutes:
         found = lookup_api.find_service(text, snapshot, self._zone)
         service = (await self._reads.load(found.service)).services.get(found.service) if found else None
         if not found or not service:
-            near = nearest(await in_slices(likeness(text), snapshot.names))
+            near = nearest(await in_slices(likeness(text), comparable(text, snapshot.names)))
             meant = (
                 f"did you mean {' or '.join(near)}?" if near else "/v1/catalog/services lists those that are"
             )
@@ -175,7 +176,7 @@ class LookupRoutes:
         except ValueError:
             view = self._containers.of_container(text)
             if view is None:
-                near = nearest(await in_slices(likeness(text), self._containers.names()))
+                near = nearest(await in_slices(likeness(text), comparable(text, self._containers.names())))
                 meant = f"did you mean {' or '.join(near)}?" if near else "ask the agent of its own node"
                 line = f"no container that is up on this node is called {text!r}; {meant}"
                 raise Unserved(404, line, details={"nearest": near}) from None
