@@ -51,7 +51,7 @@ HTTP_CLIENT_CONNECTIONS = Limit(
 )
 HTTP_HEALTH_CONNECTIONS = Limit(
     "http_health_connections",
-    16,
+    64,
     "connections beyond these two limits",
     "`/livez` and `/readyz` must answer when all other places are taken",
     "the client with the most of them loses its oldest; every other path is answered 503 there",
@@ -129,7 +129,7 @@ HTTP_CLIENT_UNSENT = Limit(
 HTTP_SEND_TIME = Limit(
     "http_send_time",
     10,
-    "seconds for taking a reply, and 1 more for each 32 KB",
+    "seconds for taking the next 64 KB of a reply",
     "a client that does not read keeps its reply in memory",
     "the connection is cut",
 )

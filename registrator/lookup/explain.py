@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from registrator import limits
 from registrator.lookup.names import ServiceName
-from registrator.lookup.reach import reach, within_reach
+from registrator.lookup.reach import reach
 from registrator.model import CRITICAL, Address, CheckResult, Entry, Service, View
 from registrator.settings import join_host_port
 
@@ -37,14 +37,15 @@ class Asker:
     view: View
 
 
-def explained(name: ServiceName, service: Service, asker: Asker) -> Iterator[Json]:
+def explained(name: ServiceName, service: Service, asker: Asker, reached: Iterable[Entry]) -> Iterator[Json]:
     """Every instance of the service, answered to this asker or not, and why, one after the other.
 
+    `reached` are those that are within the asker's reach (see `reach.within_reach`).
     The shape: {id, node, status, answered, why, addresses: [{address, port,
     network}]}.
     """
-    reached = {id(entry) for entry in within_reach(service.entries, asker.view)}
-    return (_instance(e, name.tag, asker.view, reached=id(e) in reached) for e in service.entries)
+    known = set(map(id, reached))
+    return (_instance(e, name.tag, asker.view, reached=id(e) in known) for e in service.entries)
 
 
 def summary(name: ServiceName, service: Service, asker: Asker, answered: int) -> Json:
@@ -61,14 +62,14 @@ def summary(name: ServiceName, service: Service, asker: Asker, answered: int) ->
     }
 
 
-def comparable(text: str, names: Iterable[str]) -> Iterator[str]:
+def comparable(text: str, names: Collection[str]) -> Iterator[str]:
     """Of the names those that `likeness` may judge: a bounded number, those with the same initial first."""
     if len(text) > LONGEST_COMPARED:
-        return iter(())
+        return
     initial = text[:1].lower()
-    short = [name for name in names if len(name) <= LONGEST_COMPARED]
-    short.sort(key=lambda name: not name.startswith(initial))
-    return itertools.islice(short, MAX_COMPARED)
+    like = (name for name in names if len(name) <= LONGEST_COMPARED and name.startswith(initial))
+    unlike = (name for name in names if len(name) <= LONGEST_COMPARED and not name.startswith(initial))
+    yield from itertools.islice(itertools.chain(like, unlike), MAX_COMPARED)
 
 
 def likeness(text: str) -> Callable[[str], Likeness | None]:

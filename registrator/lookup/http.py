@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 HEALTH = frozenset({"/livez", "/readyz"})  # what is answered when all places are taken
-NOWHERE = "/{rest:.*}"  # all paths that are not ours
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -107,7 +106,7 @@ class HttpFront:
         }
         for part in self._parts:
             routes |= part.routes()
-        for path, handler in {**routes, NOWHERE: _nowhere}.items():
+        for path, handler in routes.items():
             app.router.add_route("*", path, handler, expect_handler=_expect)
         return app
 
@@ -122,7 +121,7 @@ class HttpFront:
     async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what may not be asked, turn every error into one line, count the reply."""
         resource = request.match_info.route.resource
-        route = resource.canonical if resource and resource.canonical != NOWHERE else "other"
+        route = resource.canonical if resource else "other"
         begin = time.perf_counter()
         turn = Turn(self.gate, client_of(request.remote or ""))
         TURN.set(turn)
@@ -133,6 +132,8 @@ class HttpFront:
             response = error_reply(request, failure)
         except CatalogError as error:
             response = error_reply(request, Unserved(503, f"the catalog cannot be read: {error}", RETRY))
+        except web.HTTPException:  # the router's own: no such path
+            response = error_reply(request, Unserved(404, "not found; see /openapi.json for the paths"))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the agent goes on
             self._log_once(route, error)
             response = error_reply(request, Unserved(500, "this agent failed to answer; its log says why"))
@@ -245,10 +246,6 @@ def _is_spare(request: web.Request) -> bool:
 def _is_absolute(request: web.Request) -> bool:
     """Whether the request line names a host too (RFC 9112, 3.2.2)."""
     return not request.raw_path.startswith(("/", "*"))
-
-
-async def _nowhere(_request: web.Request) -> web.StreamResponse:
-    raise Unserved(404, "not found; see /openapi.json for the paths")
 
 
 async def _expect(_request: web.Request) -> None:

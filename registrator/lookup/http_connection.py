@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HEAD, BODY = limits.HTTP_HEAD.value, limits.HTTP_BODY.value  # octets
 HEAD_TIME, IDLE = float(limits.HTTP_HEAD_TIME.value), float(limits.HTTP_IDLE.value)  # seconds
-SEND_TIME, SEND_RATE = float(limits.HTTP_SEND_TIME.value), 32_768  # seconds, and octets a second
+SEND_TIME, SEND_STEP = float(limits.HTTP_SEND_TIME.value), 65_536  # seconds for so many octets of a reply
 PARSER: dict[str, Any] = {
     "max_line_size": limits.HTTP_LINE.value,
     "max_field_size": limits.HTTP_LINE.value,
@@ -69,6 +69,7 @@ class Connection(web.RequestHandler):
         "_head",
         "_held",
         "_last",
+        "_to_send",
         "_wire",
         "begun",
         "client",
@@ -88,7 +89,8 @@ class Connection(web.RequestHandler):
         self.client = ""
         self.spare = False
         self.begun = 0.0  # when the present request's head began (monotonic); 0 between requests
-        self.send_by = 0.0  # when the present reply must be taken (monotonic); 0 where there is none
+        self.send_by = 0.0  # when more of the present reply must be taken (monotonic); 0 without one
+        self._to_send = 0  # octets of it when that was set
 
     @property
     def unfinished(self) -> int:
@@ -172,7 +174,7 @@ class Connection(web.RequestHandler):
         """Send a reply, which the client must take in time; then the next request may start."""
         body = resp.body if isinstance(resp, web.Response) else None
         octets = len(body) if isinstance(body, bytes) else 0
-        self.send_by = time.monotonic() + SEND_TIME + octets / SEND_RATE
+        self.send_by, self._to_send = time.monotonic() + SEND_TIME, octets
         try:
             with self._floor.gate.sending(self.client, octets):
                 return await super().finish_response(request, resp, start_time)
@@ -185,6 +187,15 @@ class Connection(web.RequestHandler):
                 self._floor.wants_start(self)
             if self.transport is not None and not self._body:
                 self.transport.resume_reading()
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether the client does not take its reply."""
+        if not self.send_by or self._wire is None:
+            return False
+        left = self._wire.get_write_buffer_size()
+        if left <= self._to_send - SEND_STEP:
+            self.send_by, self._to_send = now + SEND_TIME, left
+        return now > self.send_by
 
     def refuse(self, reply: bytes, limit: limits.Limit) -> None:
         """Answer without a request, and hang up."""

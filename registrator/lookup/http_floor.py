@@ -114,7 +114,7 @@ class Floor:
         self._tick = self._loop.call_later(TICK, self._look)
         now = time.monotonic()
         for connection in list(self._all):
-            if connection.send_by and now > connection.send_by:
+            if connection.is_stuck(now):
                 connection.cut(limits.HTTP_SEND_TIME)
             elif connection.begun and connection.spare and now - connection.begun > SPARE_TIME:
                 connection.refuse(TOO_BUSY, limits.HTTP_HEALTH_CONNECTIONS)

@@ -23,10 +23,10 @@ from registrator.stats import Stats
 T = TypeVar("T")
 R = TypeVar("R")
 
-SLICE = (
-    0.0005  # seconds of rendering before the loop has its turn; a thread would hold the interpreter's lock
-)
 RENDERS = limits.HTTP_RENDERS.value
+# Seconds of rendering before the loop has its turn, which all together give it after half a millisecond;
+# a thread would hold the interpreter's lock.
+SLICE = 0.0005 / RENDERS
 UNSENT, CLIENT_UNSENT = limits.HTTP_UNSENT.value, limits.HTTP_CLIENT_UNSENT.value
 PATIENCE = float(limits.HTTP_QUEUE_TIME.value)  # seconds
 
@@ -89,14 +89,16 @@ class Gate:
             if not self._may_enter(client):
                 break
             queue = self._queues.pop(client)
-            queue.popleft().set_result(None)
-            self._rendering += 1
+            turn = queue.popleft()
             if queue:
                 self._queues[client] = queue  # behind the others
+            if not turn.done():  # else it has been given up this moment
+                turn.set_result(None)
+                self._rendering += 1
 
     def _give_up(self, client: str, turn: asyncio.Future[None]) -> None:
         """Take a waiting turn out of its queue; one that was just given is given back."""
-        if turn.done() and not turn.cancelled():
+        if not turn.cancelled():
             self.leave()
             return
         queue = self._queues.get(client, deque())
@@ -104,6 +106,7 @@ class Gate:
             queue.remove(turn)
         if not queue:
             self._queues.pop(client, None)
+        self._admit()
 
 
 class Turn:

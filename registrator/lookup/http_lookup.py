@@ -17,7 +17,7 @@ from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import Unserved, json_reply, wants_text
 from registrator.lookup.names import ServiceName
-from registrator.lookup.reach import within_reach
+from registrator.lookup.reach import is_shut_off
 from registrator.lookup.records import Name
 from registrator.model import CRITICAL, Entry, Service, View
 
@@ -116,8 +116,9 @@ class LookupRoutes:
         """For each instance of a name whether `?from=` is given it, and why; those that are come first."""
         name, service = await self._find(request.match_info["name"])
         asker = await self._asker(request)
+        reached = await _within_reach(service.entries, asker.view)
         told = await in_slices(
-            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker)
+            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker, reached)
         )
         given = [text for answered, text in told if answered]
         left_out = [text for answered, text in told if not answered]
@@ -151,7 +152,7 @@ class LookupRoutes:
         name, service = await self._find(request.match_info["name"])
         tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
         query = Query(tags=frozenset(tag.lower() for tag in tags))
-        reached = within_reach(service.entries, self._view_of(request.remote or ""))
+        reached = await _within_reach(service.entries, self._view_of(request.remote or ""))
         return service, await in_slices(
             lambda entry: entry if entry.status != CRITICAL and query.wants(entry) else None, reached
         )
@@ -184,3 +185,10 @@ class LookupRoutes:
         view = self._view_of(ip)
         kind = "a container of this node" if view.networks else "no container of this node"
         return Asker(f"{ip}, {kind}", view)
+
+
+async def _within_reach(entries: Sequence[Entry], view: View) -> Sequence[Entry]:
+    """`reach.within_reach`, in slices."""
+    if not view.networks:
+        return entries
+    return await in_slices(lambda entry: None if is_shut_off(entry, view) else entry, entries) or entries

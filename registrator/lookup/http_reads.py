@@ -83,7 +83,7 @@ class Reads:
         return await self._pulse.changed(seen, seconds)
 
     async def block(self, answer: Awaitable[T]) -> T | None:
-        """Await what may take long; None when the server closes, or others need the place. Raises Unserved."""
+        """Await what may take long; None when the server closes or others need the place. Raises Unserved."""
         who, waiter = client(), asyncio.ensure_future(answer)
         try:
             if self.closing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 
 from registrator.lookup.names import ServiceName, parse
 from registrator.lookup.reach import reach
@@ -14,6 +15,7 @@ from registrator.settings import join_host_port
 
 LONGEST_NAME = 256  # characters: DNS has no longer name, and this many with a final dot
 LONGEST_HOST = 300  # characters of a Host header: a name and a port
+HOST = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<plain>[^\[\]:]*))(?::[0-9]*)?")
 
 
 def find_service(text: str, snapshot: Snapshot, domain: Name) -> ServiceName | None:
@@ -63,13 +65,12 @@ def _address(entry: Entry, view: View) -> Address | None:
 def named_host(header: str) -> str | None:
     """The name in a Host header, lower-cased, without port and final dot; None for an IP address or nothing.
 
-    What is too long for a header is a name that nobody has.
+    What is not a host and a port (RFC 9110, 7.2) is a name that nobody has.
     """
-    if len(header) > LONGEST_HOST:
+    found = HOST.fullmatch(header) if len(header) <= LONGEST_HOST else None
+    if found is None:
         return "."
-    header = header.strip()
-    name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
-    name = name.removesuffix(".").lower()
+    name = (found["bracketed"] or found["plain"]).removesuffix(".").lower()
     try:
         ipaddress.ip_address(name)
     except ValueError:
