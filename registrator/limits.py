@@ -44,7 +44,7 @@ HTTP_CONNECTIONS = Limit(
 )
 HTTP_CLIENT_CONNECTIONS = Limit(
     "http_client_connections",
-    256,
+    400,
     "connections of one client (an IPv4 address, an IPv6 /64)",
     "one client must not take all places",
     "its longest idle connection is closed; where none is idle, the new one is answered 503",
@@ -143,7 +143,7 @@ HTTP_WAITS = Limit(
 )
 HTTP_CLIENT_WAITS = Limit(
     "http_client_waits",
-    256,
+    320,
     "blocking queries of one client",
     "one client must not take all of them",
     "503 with Retry-After",

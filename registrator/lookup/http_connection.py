@@ -51,6 +51,8 @@ def refusal(status: HTTPStatus, line: str) -> bytes:
 
 
 TOO_BUSY = refusal(HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
+BAD = "bad HTTP request"
+NOT_HTTP = refusal(HTTPStatus.BAD_REQUEST, BAD)
 TOO_LARGE = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the agent reads at most {HEAD} octets of headers"
 )
@@ -197,9 +199,10 @@ class Connection(web.RequestHandler):
             self.send_by, self._to_send = now + SEND_TIME, left
         return now > self.send_by
 
-    def refuse(self, reply: bytes, limit: limits.Limit) -> None:
-        """Answer without a request, and hang up."""
-        self._floor.stats.limited[limit.name] += 1
+    def refuse(self, reply: bytes, limit: limits.Limit | None = None) -> None:
+        """Answer without a request, and hang up; `limit` is what was hit, if it was one."""
+        if limit:
+            self._floor.stats.limited[limit.name] += 1
         self._forget()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(reply)
@@ -229,6 +232,6 @@ class Connection(web.RequestHandler):
         """Answer in one line, where aiohttp would quote the octets and log a traceback."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return super().handle_error(request, status, exc, message)
-        response = web.Response(status=status, text="bad HTTP request\n", headers=HEADERS)
+        response = web.Response(status=status, text=f"{BAD}\n", headers=HEADERS)
         response.force_close()
         return response

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 
 from registrator import limits
-from registrator.lookup.http_connection import TOO_BUSY, Connection
+from registrator.lookup.http_connection import NOT_HTTP, TOO_BUSY, Connection
 from registrator.lookup.http_gate import Gate
 from registrator.lookup.http_places import NoPlace, Places
 from registrator.stats import Stats
@@ -104,7 +104,10 @@ class Floor:
             connection = self._starters.popleft()
             if connection in self._starting:
                 self._starting.discard(connection)
-                connection.start_request()
+                try:
+                    connection.start_request()
+                except Exception:  # noqa: BLE001 - whatever the parser did not foresee spoils this connection
+                    connection.refuse(NOT_HTTP)
         if self._starters:
             self._pump = self._loop.call_soon(self._start_some)
 

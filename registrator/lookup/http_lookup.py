@@ -97,10 +97,11 @@ class LookupRoutes:
 
         404 for an unknown name and for one without an instance that can be used, as NXDOMAIN in DNS.
         """
+        near = await self._near(request)
         service, usable = await self._usable(request)
         view = self._view_of(request.remote or "")
-        if "near" in request.query:
-            usable = await self._near(request.query["near"], usable)
+        if near:
+            usable = [entry for entry in usable if entry.node.name.lower() == near] or usable
         render = lookup_api.line if wants_text(request) else lookup_api.document
         turn = self._turn(service.name)
         ordered = (usable[(turn + step) % len(usable)] for step in range(len(usable)))
@@ -157,9 +158,12 @@ class LookupRoutes:
             lambda entry: entry if entry.status != CRITICAL and query.wants(entry) else None, reached
         )
 
-    async def _near(self, near: str, usable: list[Entry]) -> list[Entry]:
-        node = (await self._local() if near in ("", AGENT) else near).lower()
-        return [entry for entry in usable if entry.node.name.lower() == node] or usable
+    async def _near(self, request: web.Request) -> str:
+        """The node that `?near` means, lower-cased; "" without it."""
+        near = request.query.get("near")
+        if near is None:
+            return ""
+        return (await self._local() if near in ("", AGENT) else near).lower()
 
     def _turn(self, service: str) -> int:
         """How often one of a service was asked for before."""
