@@ -140,6 +140,7 @@ def _fronts(
         containers=reconciler.views,
         journal=journal,
         local=lambda: _local_node(catalog),
+        hosts=settings.http_hosts,
     )
     return Fronts(
         resolver,

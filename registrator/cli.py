@@ -31,6 +31,7 @@ from registrator.settings import (
     parse_constraint,
     parse_consul,
     parse_domain,
+    parse_hosts,
     parse_ip,
     parse_ips,
     parse_listens,
@@ -91,6 +92,12 @@ def cli() -> None:
     default=("127.0.0.1:8580",),
     show_default=True,
     help="Answer HTTP here; repeatable; off.",
+)
+@option(
+    "--http-host",
+    metavar="NAME",
+    multiple=True,
+    help="Serve HTTP requests for this name too, for instance a reverse proxy's; repeatable.",
 )
 @option(
     "--reuse-port",
@@ -237,6 +244,7 @@ def read_settings(options: dict[str, Any]) -> Settings:
         dns=read("dns", parse_listens) or (),
         dns_link_local=read("dns_link_local", parse_ip) or "",
         http=read("http", parse_listens) or (),
+        http_hosts=read("http_host", parse_hosts) or (),
         reuse_port=options["reuse_port"],
         domain=read("domain", parse_domain) or "",
         dns_answers=read_dns(options, read),

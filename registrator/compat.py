@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 URI = re.compile(r"([a-z0-9]+(?:-[a-z]+)?):(?://)?(.*)", re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 DOCKER_SOCKET = "/tmp/docker.sock"  # noqa: S108 - where the old image has it mounted
@@ -114,10 +115,9 @@ def _option(read: _Read, name: str, values: Iterator[str], *, given: bool) -> No
             read.arguments += [SAME[name], text]
     elif name in NUMBERS:
         text = _value(name, values)
-        try:
-            read.numbers[name] = int(text)
-        except ValueError:
-            raise CompatError(f"-{name} is a number, not {text!r}") from None
+        if not NUMBER.fullmatch(text.strip()):
+            raise CompatError(f"-{name} is a number, not {text!r}")
+        read.numbers[name] = int(text)
     else:
         raise CompatError(f"-{name} is no option of registrator")
 

@@ -15,6 +15,7 @@ from registrator.settings import DnsSettings, Listen, SettingError, parse_domain
 MAX_TTL = 2**31 - 1  # RFC 2181, 8
 DNS_PORT = 53
 SYSTEM = ("system",)  # the recursors of resolv.conf
+SECONDS = re.compile(r"[0-9]{1,10}")
 PATTERN = re.compile(r"[^\s*=]*\*?")
 
 
@@ -100,7 +101,12 @@ def parse_service_ttls(texts: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for text in texts:
         name, _, seconds = text.rpartition("=")
-        if not name or not PATTERN.fullmatch(name) or not seconds.isdecimal() or int(seconds) > MAX_TTL:
+        if (
+            not name
+            or not PATTERN.fullmatch(name)
+            or not SECONDS.fullmatch(seconds)
+            or int(seconds) > MAX_TTL
+        ):
             raise SettingError(f"{text!r} is no NAME=SECONDS; write for instance web=10, web*=5 or *=1")
         found[name.lower()] = int(seconds)
     return found

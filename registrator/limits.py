@@ -34,6 +34,158 @@ class Limit:
 
 # HTTP ---------------------------------------------------------------------
 
+HTTP_CONNECTIONS = Limit(
+    "http_connections",
+    512,
+    "connections",
+    "each takes a descriptor and memory",
+    "the client with the most loses an idle one, else its oldest, to a client with fewer; "
+    "who has the most itself is answered 503",
+)
+HTTP_CLIENT_CONNECTIONS = Limit(
+    "http_client_connections",
+    400,
+    "connections of one client (an IPv4 address, an IPv6 /64)",
+    "one client must not take all places",
+    "its longest idle connection is closed; where none is idle, the new one is answered 503",
+)
+HTTP_HEALTH_CONNECTIONS = Limit(
+    "http_health_connections",
+    64,
+    "connections beyond these two limits",
+    "`/livez` and `/readyz` must answer when all other places are taken",
+    "the client with the most of them loses its oldest; every other path is answered 503 there",
+)
+HTTP_HEAD = Limit(
+    "http_head",
+    16_384,
+    "octets of request line and headers",
+    "an unfinished request stays in memory",
+    "431, and the connection is closed",
+)
+HTTP_LINE = Limit(
+    "http_line", 8190, "octets of the request line, and of one header", "parsers read it as a whole", "400"
+)
+HTTP_HEADERS = Limit("http_headers", 64, "headers of a request", "each is an object", "400")
+HTTP_UNFINISHED = Limit(
+    "http_unfinished",
+    2_097_152,
+    "octets of all unfinished requests together",
+    "many clients can send half a request each",
+    "the client with the most of them loses its largest",
+)
+HTTP_HEAD_TIME = Limit(
+    "http_head_time",
+    10,
+    "seconds for the whole of request line and headers",
+    "half a request keeps its place",
+    "the connection is closed",
+)
+HTTP_IDLE = Limit(
+    "http_idle",
+    75,
+    "seconds without a request",
+    "a silent client keeps its place",
+    "the connection is closed",
+)
+HTTP_BODY = Limit(
+    "http_body",
+    65_536,
+    "octets of a request body, which is read and thrown away",
+    "reading costs CPU",
+    "the connection is cut",
+)
+HTTP_STARTS = Limit(
+    "http_starts",
+    4,
+    "requests that begin in one turn of the event loop",
+    "DNS queries come before HTTP requests",
+    "the others begin in the next turns",
+)
+HTTP_RENDERS = Limit(
+    "http_renders",
+    2,
+    "replies that are rendered at a time",
+    "a long list costs CPU and memory",
+    "the others wait, each client in its turn",
+)
+HTTP_QUEUE_TIME = Limit(
+    "http_queue_time", 10, "seconds of waiting for that turn", "clients give up", "503 with Retry-After"
+)
+HTTP_UNSENT = Limit(
+    "http_unsent",
+    16_777_216,
+    "octets of rendered replies that clients have not taken",
+    "a client that does not read keeps its reply in memory",
+    "no further reply is rendered until some are taken or cut off",
+)
+HTTP_CLIENT_UNSENT = Limit(
+    "http_client_unsent",
+    4_194_304,
+    "octets of rendered replies that one client has not taken",
+    "one client must not take all of that memory",
+    "no further reply is rendered for this client",
+)
+HTTP_SEND_TIME = Limit(
+    "http_send_time",
+    10,
+    "seconds for taking the next 64 KB of a reply",
+    "a client that does not read keeps its reply in memory",
+    "the connection is cut",
+)
+HTTP_WAITS = Limit(
+    "http_waits",
+    384,
+    "blocking queries",
+    "each keeps a connection",
+    "the client with the most has its oldest answered early for a client with fewer; "
+    "who has the most itself is answered 503",
+)
+HTTP_CLIENT_WAITS = Limit(
+    "http_client_waits",
+    320,
+    "blocking queries of one client",
+    "one client must not take all of them",
+    "503 with Retry-After",
+)
+HTTP_STREAMS = Limit(
+    "http_streams",
+    64,
+    "readers of `/events`",
+    "each keeps a connection, and every change is sent to all",
+    "the client with the most loses its oldest to a client with fewer; "
+    "who has the most itself is answered 503",
+)
+HTTP_CLIENT_STREAMS = Limit(
+    "http_client_streams",
+    32,
+    "readers of `/events` of one client",
+    "one client must not take all of them",
+    "503 with Retry-After",
+)
+HTTP_DURATION = Limit(
+    "http_duration", 64, "characters of a duration, as in `?wait=`", "parsers read it as a whole", "400"
+)
+HTTP_VALUES = Limit(
+    "http_values", 64, "`tag` and `node-meta` parameters each", "each is compared with every instance", "400"
+)
+FILTER_LENGTH = Limit(
+    "filter_length", 2000, "characters of a `?filter=`", "it is parsed in one turn of the event loop", "400"
+)
+FILTER_DEPTH = Limit(
+    "filter_depth", 20, "parentheses and `not`s within one another", "the parser calls itself", "400"
+)
+FILTER_MATCHES = Limit(
+    "filter_matches", 64, "comparisons in a `?filter=`", "each is made for every instance", "400"
+)
+HTTP_NEAREST = Limit(
+    "http_nearest",
+    2000,
+    "names that an unknown one is compared with (names of 64 characters at most)",
+    "how alike two names are takes long to find out",
+    "the error proposes fewer names",
+)
+
 # Health checks ------------------------------------------------------------
 
 # Consul's documents -------------------------------------------------------

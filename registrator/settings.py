@@ -22,6 +22,7 @@ LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 CONSTRAINT = re.compile(r"(?P<bang>!)?(?P<key>[^=!\s]+)(?:(?P<operator>!?=)(?P<value>.*))?", re.DOTALL)
+PORT = re.compile(r"[0-9]{1,5}")
 META = re.compile(r"(?!consul-|registrator-)[A-Za-z0-9_-]{1,128}")
 
 
@@ -98,6 +99,7 @@ class Settings:
     dns_link_local: str = ""
     reuse_port: bool = False
     http: tuple[Listen, ...] = (Listen("127.0.0.1", 8580),)
+    http_hosts: tuple[str, ...] = ()  # further names that a Host header may have
     domain: str = "consul"
     dns_answers: DnsSettings = DnsSettings()
     ips: tuple[str, ...] = ()  # at most one of each family
@@ -117,7 +119,7 @@ def join_host_port(host: str, port: int) -> str:
 def parse_listen(text: str) -> Listen:
     """Parse "ADDR:PORT" or "[ADDR]:PORT"; a name is no address. Raises SettingError."""
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not separator or not PORT.fullmatch(port) or int(port) > 65535:
         raise SettingError(f"{text!r} is no ADDR:PORT; write for instance 127.0.0.1:8053 or [::1]:8053")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise SettingError(f"{text!r} is ambiguous; put an IPv6 address in brackets, as in [::1]:8053")
@@ -161,6 +163,15 @@ def parse_domain(text: str) -> str:
     if not domain or len(domain) > 200 or not all(LABEL.fullmatch(part) for part in domain.split(".")):
         raise SettingError(f"{text!r} is no DNS zone; write for instance consul or svc.example.org")
     return domain
+
+
+def parse_hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names, lower-cased, without the final dot. Raises SettingError."""
+    hosts = tuple(dict.fromkeys(text.removesuffix(".").lower() for text in texts))
+    for host in hosts:
+        if len(host) > 253 or not all(LABEL.fullmatch(part) for part in host.split(".")):
+            raise SettingError(f"{host!r} is not a host name; write for instance registrator.example.org")
+    return hosts
 
 
 def parse_constraint(text: str) -> Constraint:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import click
 
+from registrator.printable import printable
+
 COLOURS = {"passing": "green", "warning": "yellow", "critical": "red", "answered": "green", "left out": "red"}
 
 
@@ -31,7 +33,7 @@ def wants_colour() -> bool:
 
 def plain(text: str) -> str:
     """Text of somebody else's as it may go to a terminal: on one line, without control characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(text)
 
 
 def _coloured(cell: str) -> str:

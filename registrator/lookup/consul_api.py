@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from registrator import limits
 from registrator.lookup import consul_filter
 from registrator.model import PASSING, CheckResult, Entry, Instance, Node, Service, Snapshot
 from registrator.settings import join_host_port
@@ -23,8 +24,11 @@ Json = Mapping[str, object]
 DEFAULT_WAIT, MAX_WAIT = 300.0, 600.0  # seconds, as in Consul
 MAX_INDEX = 2**64 - 1  # an index is Go's uint64
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-DURATION = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
-DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(\D+)", re.ASCII)
+# In both a text can be read in one way only: a digit that two parts could take would make them exponential.
+DURATION = re.compile(r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([^\d.]+)", re.ASCII)
+LONGEST_TEXT = limits.HTTP_DURATION.value
+MOST_VALUES = limits.HTTP_VALUES.value
 LONGEST_DURATION = 2**63 / 1e9  # seconds: Go keeps a duration as int64 nanoseconds
 
 # strconv.ParseBool; a parameter without a value means true.
@@ -76,6 +80,9 @@ def parse_query(parameters: Iterable[tuple[str, str]], datacenter: str) -> Query
     values: dict[str, list[str]] = {}
     for name, value in parameters:
         values.setdefault(name, []).append(value)
+    for name in ("tag", "node-meta"):
+        if len(values.get(name, ())) > MOST_VALUES:
+            raise BadQuery(f"?{name} can be given {MOST_VALUES} times at most")
     first = {name: found[0] for name, found in values.items()}
     if first.get("dc", "") not in ("", datacenter):
         raise BadQuery(f"No path to datacenter: this agent answers for {datacenter} alone")
@@ -117,7 +124,7 @@ def _parse_wait(text: str) -> float:
     """A Go duration, held between 0 and Consul's longest wait; none or not above 0 is the default."""
     if text in ("", "0", "+0", "-0"):
         return DEFAULT_WAIT
-    if not DURATION.fullmatch(text):
+    if len(text) > LONGEST_TEXT or not DURATION.fullmatch(text):
         raise BadQuery("Invalid wait time")
     seconds = sum(float(number) * UNITS[unit] for number, unit in DURATION_PART.findall(text.lstrip("+-")))
     if seconds >= LONGEST_DURATION:

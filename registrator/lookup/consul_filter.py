@@ -22,10 +22,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from registrator import limits
+
 Test = Callable[[Mapping[str, Any]], bool]
 
-MAX_LENGTH = 2000  # characters
-MAX_DEPTH = 20  # parentheses and "not"s within one another
+MAX_LENGTH = limits.FILTER_LENGTH.value  # characters
+MAX_DEPTH = limits.FILTER_DEPTH.value  # parentheses and "not"s within one another
+MAX_MATCHES = limits.FILTER_MATCHES.value
+MAX_DIGITS = 20  # of a number: Go's int64 has 19
 
 TOKEN = re.compile(
     r"\s*(?:(?P<quoted>\"(?:[^\"\\]|\\.)*\"|`[^`]*`)|(?P<mark>==|!=|[()\[\]])|(?P<word>[^\s\"`()\[\]=!]+))"
@@ -137,6 +141,7 @@ class _Parser:
         self._tokens = _tokens(text)
         self._next = 0
         self._depth = 0
+        self._matches = 0
 
     def whole(self) -> Test:
         test = self._expression()
@@ -173,6 +178,9 @@ class _Parser:
             self._depth -= 1
 
     def _match(self) -> Test:
+        self._matches += 1
+        if self._matches > MAX_MATCHES:
+            raise BadFilter(f"the expression makes more than {MAX_MATCHES} comparisons")
         first = self._operand()
         following = self._peek(1)
         if self._is("in") or (self._is("not") and following and following.text == "in"):
@@ -305,7 +313,7 @@ def _comparison(selector: _Selector, operator: str, value: str) -> Callable[[Any
 def _coerced(selector: _Selector, value: str) -> str | int | bool:
     if selector.kind is bool and value.lower() in ("true", "false", "1", "0", "t", "f"):
         return value.lower() in ("true", "1", "t")
-    if selector.kind is int and INTEGER.fullmatch(value):
+    if selector.kind is int and len(value) <= MAX_DIGITS and INTEGER.fullmatch(value):
         return int(value)
     if selector.kind is str:
         return value

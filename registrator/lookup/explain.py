@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from registrator import limits
 from registrator.lookup.names import ServiceName
-from registrator.lookup.reach import reach, within_reach
+from registrator.lookup.reach import reach
 from registrator.model import CRITICAL, Address, CheckResult, Entry, Service, View
 from registrator.settings import join_host_port
 
@@ -20,6 +22,8 @@ NODE_MAINTENANCE, SERVICE_MAINTENANCE = "_node_maintenance", "_service_maintenan
 MAX_OUTPUT = 300  # characters of a check's output that are told
 MAX_NEAREST = 5
 ALIKE = 0.6  # of 1, which is the same; difflib's own limit for a close match
+MAX_COMPARED = limits.HTTP_NEAREST.value  # names
+LONGEST_COMPARED = 64  # characters: to compare two names costs the product of their lengths
 
 Json = Mapping[str, object]
 Likeness = tuple[float, int, str]  # the ratio, the length as a negative number, the name
@@ -33,14 +37,15 @@ class Asker:
     view: View
 
 
-def explained(name: ServiceName, service: Service, asker: Asker) -> Iterator[Json]:
+def explained(name: ServiceName, service: Service, asker: Asker, reached: Iterable[Entry]) -> Iterator[Json]:
     """Every instance of the service, answered to this asker or not, and why, one after the other.
 
+    `reached` are those that are within the asker's reach (see `reach.within_reach`).
     The shape: {id, node, status, answered, why, addresses: [{address, port,
     network}]}.
     """
-    reached = {id(entry) for entry in within_reach(service.entries, asker.view)}
-    return (_instance(e, name.tag, asker.view, reached=id(e) in reached) for e in service.entries)
+    known = set(map(id, reached))
+    return (_instance(e, name.tag, asker.view, reached=id(e) in known) for e in service.entries)
 
 
 def summary(name: ServiceName, service: Service, asker: Asker, answered: int) -> Json:
@@ -55,6 +60,16 @@ def summary(name: ServiceName, service: Service, asker: Asker, answered: int) ->
         "answered": answered,
         "left_out": len(service.entries) - answered,
     }
+
+
+def comparable(text: str, names: Collection[str]) -> Iterator[str]:
+    """Of the names those that `likeness` may judge: a bounded number, those with the same initial first."""
+    if len(text) > LONGEST_COMPARED:
+        return
+    initial = text[:1].lower()
+    like = (name for name in names if len(name) <= LONGEST_COMPARED and name.startswith(initial))
+    unlike = (name for name in names if len(name) <= LONGEST_COMPARED and not name.startswith(initial))
+    yield from itertools.islice(itertools.chain(like, unlike), MAX_COMPARED)
 
 
 def likeness(text: str) -> Callable[[str], Likeness | None]:

@@ -16,8 +16,9 @@ from aiohttp import web
 from registrator import __version__
 from registrator.lookup import consul_api, consul_filter
 from registrator.lookup.consul_api import Json, Query
+from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, in_slices, json_reply
+from registrator.lookup.http_reply import Unserved, json_reply
 from registrator.model import CheckResult, Entry, Node, Snapshot
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -132,11 +133,12 @@ class ConsulRoutes:
         query = self._query(request)
         wanted = self._filter(query, consul_filter.CHECK)
         snapshot, index = await self._reads.read_all(query)
+        near = await self._near(query)
         found = await in_slices(
             lambda one: one if query.wants_node(one[0].node) and which(one[0], one[1]) else None,
             consul_api.checks(snapshot),
         )
-        ordered = _near_first(found, lambda one: one[0].node.name, await self._near(query))
+        ordered = _near_first(found, lambda one: one[0].node.name, near)
         return await self._list((consul_api.check(*one) for one in ordered), wanted, index)
 
     # Agent and status ---------------------------------------------------------
@@ -186,8 +188,9 @@ class ConsulRoutes:
         snapshot = await self._reads.read(name, query)
         service = snapshot.services.get(name)
         index, entries = (service.index, service.entries) if service else (snapshot.index, ())
+        near = await self._near(query)
         chosen = await in_slices(lambda entry: entry if query.wants(entry) else None, entries)
-        ordered = _near_first(chosen, _node_name, await self._near(query))
+        ordered = _near_first(chosen, _node_name, near)
         return await self._list((render(entry, index) for entry in ordered), wanted, index)
 
     def _query(self, request: web.Request) -> Query:

@@ -16,14 +16,17 @@ from dataclasses import asdict
 
 from aiohttp import web
 
+from registrator import limits
 from registrator.journal import Change, Journal
+from registrator.lookup.http_gate import client
+from registrator.lookup.http_places import NoPlace, Places
 from registrator.lookup.http_reads import Reads
 from registrator.lookup.http_reply import HEADERS, RETRY, Unserved
 from registrator.model import Snapshot
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-MAX_READERS = 64  # streams at once
+MAX_READERS, MAX_OF_CLIENT = limits.HTTP_STREAMS.value, limits.HTTP_CLIENT_STREAMS.value
 HEARTBEAT = 15.0  # seconds: proxies cut what is silent for longer, and the dead are found by it
 SLOWEST = 10.0  # seconds that a reader may take for what it is sent
 
@@ -35,7 +38,8 @@ class EventRoutes:
         self._reads = reads
         self._journal = journal
         self._heartbeat = heartbeat
-        self._streams: set[asyncio.Task[None]] = set()
+        self._streams: Places[asyncio.Task[None]] = Places(MAX_READERS, MAX_OF_CLIENT)
+        self._names: tuple[Snapshot | None, Snapshot | None, str] = (None, None, "")
 
     def routes(self) -> dict[str, Handler]:
         """Paths and their handlers."""
@@ -43,18 +47,18 @@ class EventRoutes:
 
     def close(self) -> None:
         """End all streams; readers come back by themselves."""
-        for stream in self._streams:
+        for stream in self._streams.holders():
             stream.cancel()
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """A stream that ends when the reader goes, is too slow, or the server closes."""
-        if self._reads.closing or len(self._streams) >= MAX_READERS:
-            raise Unserved(503, f"{MAX_READERS} readers of /events are there already; close some", RETRY)
-        number = _resume(request)
+        if self._reads.closing:
+            raise Unserved(503, "the agent is about to end", RETRY)
+        who, number = client(), _resume(request)
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         stream = asyncio.ensure_future(self._stream(request, response, number))
-        self._streams.add(stream)
         try:
+            self._make_room(who, stream)
             await stream
         except (asyncio.CancelledError, TimeoutError, ConnectionError):
             handler = asyncio.current_task()
@@ -62,8 +66,20 @@ class EventRoutes:
                 raise
         finally:
             stream.cancel()
-            self._streams.discard(stream)
+            self._streams.leave(who, stream)
         return response
+
+    def _make_room(self, who: str, stream: asyncio.Task[None]) -> None:
+        """Give a stream a place, for which another may have to end. Raises Unserved."""
+        try:
+            loser = self._streams.take(who, stream)
+        except NoPlace as full:
+            limit = limits.HTTP_CLIENT_STREAMS if full.own else limits.HTTP_STREAMS
+            self._reads.stats.limited[limit.name] += 1
+            raise Unserved(503, "too many readers of /events are there; close some", RETRY) from None
+        if loser is not None:
+            self._reads.stats.limited[limits.HTTP_STREAMS.name] += 1
+            loser.cancel()
 
     async def _stream(self, request: web.Request, response: web.StreamResponse, number: int) -> None:
         seen = self._reads.directory.snapshot
@@ -76,12 +92,20 @@ class EventRoutes:
                 number = change.number
                 await _send(response, _change(change))
             latest = await self._either(number, seen)
-            names = sorted(changed_services(seen, latest)) if latest is not seen else []
+            names = self._changed(seen, latest) if latest is not seen else ""
             seen = latest
             if names:
-                await _send(response, f"event: services\ndata: {json.dumps(names)}\n\n")
+                await _send(response, names)
             elif not self._journal.since(number):
                 await _send(response, ": still here\n\n")
+
+    def _changed(self, seen: Snapshot | None, latest: Snapshot | None) -> str:
+        """The event that names what changed: made once, since most readers have seen the same."""
+        if self._names[0] is not seen or self._names[1] is not latest:
+            names = sorted(changed_services(seen, latest))
+            event = f"event: services\ndata: {json.dumps(names)}\n\n" if names else ""
+            self._names = (seen, latest, event)
+        return self._names[2]
 
     async def _either(self, number: int, seen: Snapshot | None) -> Snapshot | None:
         """Wait for a change in the journal or another snapshot; returns the latest snapshot."""

@@ -11,12 +11,13 @@ from aiohttp import web
 
 from registrator.lookup import lookup_api
 from registrator.lookup.consul_api import Query
-from registrator.lookup.explain import Asker, explained, likeness, nearest, summary
+from registrator.lookup.explain import Asker, comparable, explained, likeness, nearest, summary
 from registrator.lookup.http_consul import AGENT, data_headers
+from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, in_slices, json_reply, wants_text
+from registrator.lookup.http_reply import Unserved, json_reply, wants_text
 from registrator.lookup.names import ServiceName
-from registrator.lookup.reach import within_reach
+from registrator.lookup.reach import is_shut_off
 from registrator.lookup.records import Name
 from registrator.model import CRITICAL, Entry, Service, View
 
@@ -96,10 +97,11 @@ class LookupRoutes:
 
         404 for an unknown name and for one without an instance that can be used, as NXDOMAIN in DNS.
         """
+        near = await self._near(request)
         service, usable = await self._usable(request)
         view = self._view_of(request.remote or "")
-        if "near" in request.query:
-            usable = await self._near(request.query["near"], usable)
+        if near:
+            usable = [entry for entry in usable if entry.node.name.lower() == near] or usable
         render = lookup_api.line if wants_text(request) else lookup_api.document
         turn = self._turn(service.name)
         ordered = (usable[(turn + step) % len(usable)] for step in range(len(usable)))
@@ -115,8 +117,9 @@ class LookupRoutes:
         """For each instance of a name whether `?from=` is given it, and why; those that are come first."""
         name, service = await self._find(request.match_info["name"])
         asker = await self._asker(request)
+        reached = await _within_reach(service.entries, asker.view)
         told = await in_slices(
-            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker)
+            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker, reached)
         )
         given = [text for answered, text in told if answered]
         left_out = [text for answered, text in told if not answered]
@@ -136,7 +139,7 @@ class LookupRoutes:
         found = lookup_api.find_service(text, snapshot, self._zone)
         service = (await self._reads.load(found.service)).services.get(found.service) if found else None
         if not found or not service:
-            near = nearest(await in_slices(likeness(text), snapshot.names))
+            near = nearest(await in_slices(likeness(text), comparable(text, snapshot.names)))
             meant = (
                 f"did you mean {' or '.join(near)}?" if near else "/v1/catalog/services lists those that are"
             )
@@ -150,14 +153,17 @@ class LookupRoutes:
         name, service = await self._find(request.match_info["name"])
         tags = [*request.query.getall("tag", ()), *([name.tag] if name.tag else ())]
         query = Query(tags=frozenset(tag.lower() for tag in tags))
-        reached = within_reach(service.entries, self._view_of(request.remote or ""))
+        reached = await _within_reach(service.entries, self._view_of(request.remote or ""))
         return service, await in_slices(
             lambda entry: entry if entry.status != CRITICAL and query.wants(entry) else None, reached
         )
 
-    async def _near(self, near: str, usable: list[Entry]) -> list[Entry]:
-        node = (await self._local() if near in ("", AGENT) else near).lower()
-        return [entry for entry in usable if entry.node.name.lower() == node] or usable
+    async def _near(self, request: web.Request) -> str:
+        """The node that `?near` means, lower-cased; "" without it."""
+        near = request.query.get("near")
+        if near is None:
+            return ""
+        return (await self._local() if near in ("", AGENT) else near).lower()
 
     def _turn(self, service: str) -> int:
         """How often one of a service was asked for before."""
@@ -175,7 +181,7 @@ class LookupRoutes:
         except ValueError:
             view = self._containers.of_container(text)
             if view is None:
-                near = nearest(await in_slices(likeness(text), self._containers.names()))
+                near = nearest(await in_slices(likeness(text), comparable(text, self._containers.names())))
                 meant = f"did you mean {' or '.join(near)}?" if near else "ask the agent of its own node"
                 line = f"no container that is up on this node is called {text!r}; {meant}"
                 raise Unserved(404, line, details={"nearest": near}) from None
@@ -183,3 +189,10 @@ class LookupRoutes:
         view = self._view_of(ip)
         kind = "a container of this node" if view.networks else "no container of this node"
         return Asker(f"{ip}, {kind}", view)
+
+
+async def _within_reach(entries: Sequence[Entry], view: View) -> Sequence[Entry]:
+    """`reach.within_reach`, in slices."""
+    if not view.networks:
+        return entries
+    return await in_slices(lambda entry: None if is_shut_off(entry, view) else entry, entries) or entries

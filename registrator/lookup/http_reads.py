@@ -11,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterator
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from registrator import limits
 from registrator.catalog import Directory
 from registrator.lookup.consul_api import Query
+from registrator.lookup.http_gate import client
+from registrator.lookup.http_places import NoPlace, Places
 from registrator.lookup.http_reply import RETRY, Unserved
 from registrator.model import Service, Snapshot
+from registrator.stats import Stats
 
 T = TypeVar("T")
 
-MAX_WAITING = 384  # blocking queries at once; the connections beyond stay free for others
+MAX_WAITING, MAX_OF_CLIENT = limits.HTTP_WAITS.value, limits.HTTP_CLIENT_WAITS.value
 MAX_LOADING = 8  # services asked of the catalog at once, where one request wants all of them
 PULSE = 0.05  # seconds
 
@@ -28,11 +33,14 @@ PULSE = 0.05  # seconds
 class Reads:
     """Reads of a directory. Every method that needs a snapshot raises Unserved while there is none."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, stats: Stats) -> None:
         self.directory = directory
+        self.stats = stats
         self._pulse = Pulse(directory)
-        self._waiting: set[asyncio.Task[object]] = set()
+        self._waiting: Places[asyncio.Future[Any]] = Places(MAX_WAITING, MAX_OF_CLIENT)
         self._loads = asyncio.Semaphore(MAX_LOADING)
+        self._whole: asyncio.Task[Snapshot] | None = None
+        self._newest: tuple[Snapshot | None, int] = (None, 0)
         self.closing = False
 
     def snapshot(self) -> Snapshot:
@@ -75,47 +83,65 @@ class Reads:
         return await self._pulse.changed(seen, seconds)
 
     async def block(self, answer: Awaitable[T]) -> T | None:
-        """Await what may take long; None when the server closes meanwhile. Raises Unserved."""
-        waiter = asyncio.ensure_future(answer)
-        if self.closing or len(self._waiting) >= MAX_WAITING:
-            waiter.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await waiter
+        """Await what may take long; None when the server closes or others need the place. Raises Unserved."""
+        who, waiter = client(), asyncio.ensure_future(answer)
+        try:
             if self.closing:
                 return None
-            raise Unserved(503, f"{MAX_WAITING} blocking queries are open already; close some", RETRY)
-        self._waiting.add(waiter)
-        try:
+            self._make_room(who, waiter)
             return await waiter
         except asyncio.CancelledError:
             handler = asyncio.current_task()
-            if handler is None or handler.cancelling():  # the client has gone: it was not `end_waits`
+            if handler is None or handler.cancelling():  # the client has gone
                 raise
             return None
         finally:
-            self._waiting.discard(waiter)
+            self._waiting.leave(who, waiter)
+            if not waiter.done():
+                waiter.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await waiter
+
+    def _make_room(self, who: str, waiter: asyncio.Future[Any]) -> None:
+        """Give a blocking query a place, for which another may be answered early. Raises Unserved."""
+        try:
+            loser = self._waiting.take(who, waiter)
+        except NoPlace as full:
+            limit = limits.HTTP_CLIENT_WAITS if full.own else limits.HTTP_WAITS
+            self.stats.limited[limit.name] += 1
+            raise Unserved(503, "too many blocking queries are open; close some", RETRY) from None
+        if loser is not None:
+            self.stats.limited[limits.HTTP_WAITS.name] += 1
+            loser.cancel()
 
     def end_waits(self) -> None:
         """Answer all blocking queries now, with what there is; later ones do not block."""
         self.closing = True
-        for waiter in self._waiting:
+        for waiter in self._waiting.holders():
             waiter.cancel()
 
     async def _load_all(self) -> tuple[Snapshot, int]:
         """Every service, also those that leave the snapshot while others are loaded."""
-        snapshot = self.snapshot()
+        whole = self.snapshot()
+        if any(name not in whole.services for name in whole.names):
+            if self._whole is None or self._whole.done():  # all who ask while one reads have what it finds
+                self._whole = asyncio.create_task(self._load_missing(whole))
+                self._whole.add_done_callback(_take_note)
+            whole = await asyncio.shield(self._whole)
+        return whole, self._newest_index(whole)
+
+    async def _load_missing(self, snapshot: Snapshot) -> Snapshot:
         services = dict(snapshot.services)
         missing = iter([name for name in snapshot.names if name not in services])
         await asyncio.gather(*(self._load_each(missing, services) for _ in range(MAX_LOADING)))
-        whole = Snapshot(
-            snapshot.index,
-            snapshot.names,
-            services,
-            snapshot.nodes,
-            snapshot.datacenter,
-            snapshot.datacenters,
-        )
-        return whole, max(snapshot.index, max((s.index for s in services.values()), default=0))
+        return replace(snapshot, services=services)
+
+    def _newest_index(self, snapshot: Snapshot) -> int:
+        """The highest index in a snapshot: many wait for it to rise."""
+        if self._newest[0] is not snapshot:
+            highest = max((service.index for service in snapshot.services.values()), default=0)
+            self._newest = (snapshot, max(snapshot.index, highest))
+        return self._newest[1]
 
     async def _load_each(self, names: Iterator[str], services: dict[str, Service]) -> None:
         """Load one after the other into `services`; several do so with the same names."""
@@ -130,9 +156,7 @@ class Reads:
         latest: Snapshot | None = seen
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             latest = await self.changed(latest, left)
-            if latest and any(service.index > query.index for service in latest.services.values()):
-                return
-            if latest and latest.index > query.index:
+            if latest and self._newest_index(latest) > query.index:
                 return
 
 
@@ -168,3 +192,9 @@ class Pulse:
                 seen = self._directory.snapshot
                 self._beat.set()
                 self._beat = asyncio.Event()
+
+
+def _take_note(task: asyncio.Task[Snapshot]) -> None:
+    """Know a task's failure, whether or not anybody still waits for it."""
+    if not task.cancelled():
+        task.exception()

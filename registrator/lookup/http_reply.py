@@ -1,22 +1,15 @@
-"""How the HTTP front replies: headers, one-line errors, long answers in slices, gzip."""
+"""How the HTTP front replies: headers, one-line errors, gzip."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
-from time import perf_counter
-from typing import TypeVar
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.web import ContentCoding
 
-T = TypeVar("T")
-R = TypeVar("R")
+from registrator.printable import printable
 
-SLICE = (
-    0.0005  # seconds of rendering before the loop gets its turn; a thread would hold the interpreter's lock
-)
 WORTH_GZIP = 1400  # octets: what is less fits into one packet anyway
 
 RETRY = {"Retry-After": "1"}
@@ -46,28 +39,18 @@ class Unserved(Exception):
         self.details = details or {}
 
 
-async def in_slices(render: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
-    """Render every item, without the Nones, and let the loop have its turn in between."""
-    rendered: list[R] = []
-    slice_ends = perf_counter() + SLICE
-    for item in items:
-        if (one := render(item)) is not None:
-            rendered.append(one)
-        if perf_counter() > slice_ends:
-            await asyncio.sleep(0)
-            slice_ends = perf_counter() + SLICE
-    return rendered
-
-
 def json_reply(text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON document that is already rendered."""
     return web.Response(body=f"{text}\n".encode(), content_type="application/json", headers=headers)
 
 
 def error_reply(request: web.Request, failure: Unserved) -> web.Response:
-    """One line: text, or {"error": ...} where the answer would have been JSON."""
+    """One line: text, or {"error": ...} where the answer would have been JSON.
+
+    What a request or a catalog put into the line may hold anything.
+    """
     if wants_text(request):
-        response = web.Response(text=f"{failure}\n", status=failure.status)
+        response = web.Response(text=f"{printable(str(failure))}\n", status=failure.status)
     else:
         body = f"{json.dumps({'error': str(failure), **failure.details})}\n"
         response = web.Response(text=body, status=failure.status, content_type="application/json")

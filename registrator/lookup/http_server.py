@@ -1,42 +1,30 @@
-"""The HTTP front on the network: sockets, the cap on connections, an orderly end.
+"""The HTTP front on the network: sockets, an orderly end.
 
-aiohttp parses and keeps connections alive; it has no cap on their number, so
-the protocol factory given to the sockets hands out a refusal beyond it.
+aiohttp serves; what it does not bound by itself is in `http_connection` (one
+connection) and `http_floor` (all of them).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web
 
 from registrator.lookup.http import HttpFront
-from registrator.lookup.http_reply import HEADERS
+from registrator.lookup.http_connection import Connection
+from registrator.lookup.http_floor import Floor
 from registrator.lookup.sharing import Seat
 from registrator.model import Failure
 from registrator.settings import Listen
 
-MAX_CONNECTIONS = 512
-IDLE = 75.0  # seconds that a connection may stay without a whole request
 GRACE = 0.3  # seconds that replies under way have when the server closes
-LIMITS: dict[str, Any] = {
-    "max_line_size": 8190,  # octets of the request line
-    "max_field_size": 8190,  # octets of one header
-    "max_headers": 64,
-    "lingering_time": 0,  # nobody need send a body
-    "access_log": None,
-}
-
-BUSY = b"the agent has too many HTTP connections; close some\n"
-REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%b" % (len(BUSY), BUSY)
-)
+# Octets that the kernel keeps for a connection (it doubles them, socket(7)): left to itself, it takes
+# megabytes for a client that does not read, and for one that sends more than it should.
+SEND_BUFFER, RECEIVE_BUFFER = 65_536, 32_768
 
 
 class HttpBindError(Failure):
@@ -55,14 +43,13 @@ class HttpServer:
         self._seats: list[Seat] = []
         self._listens = listens
         self._runner: web.AppRunner | None = None
+        self._floor: Floor | None = None
         self._servers: list[asyncio.Server] = []
 
     @property
     def addresses(self) -> tuple[Listen, ...]:
         """Where it listens, in the order of `listens`, with the real ports."""
-        return tuple(
-            Listen(*socket.getsockname()[:2]) for server in self._servers for socket in server.sockets
-        )
+        return tuple(Listen(*sock.getsockname()[:2]) for server in self._servers for sock in server.sockets)
 
     async def start(self) -> None:
         """Listen on every address, or on none. Raises HttpBindError."""
@@ -72,7 +59,7 @@ class HttpServer:
             shutdown_timeout=GRACE,
         )
         await runner.setup()
-        self._runner = runner
+        self._runner, self._floor = runner, Floor(self._front.stats, self._front.gate)
         try:
             for listen in self._listens:
                 await self._listen(listen)
@@ -102,6 +89,9 @@ class HttpServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
+        if self._floor:
+            self._floor.close()
+            self._floor = None
 
     async def _listen(self, listen: Listen) -> None:
         """Bind, and only then listen: `close` finds the socket, should this be cancelled in between."""
@@ -112,48 +102,20 @@ class HttpServer:
                 self._connection, listen.host, listen.port, reuse_port=shared, start_serving=False
             )
             self._servers.append(server)
+            for sock in server.sockets:  # connections have what their listener had
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             await server.start_serving()
         except OSError as error:
             raise HttpBindError(f"cannot serve HTTP on {listen}: {_remedy(error)}") from None
         self._seats += map(Seat, server.sockets)
 
     def _connection(self) -> asyncio.BaseProtocol:
-        """The protocol for a new connection; beyond the cap one that refuses."""
-        server = self._runner.server if self._runner else None
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
-            return _Refusal()
-        return _Connection(server, loop=asyncio.get_running_loop(), keepalive_timeout=IDLE, **LIMITS)
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's protocol, but for its words to those who do not speak HTTP."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer in one line, where aiohttp would quote the octets and log a traceback."""
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return super().handle_error(request, status, exc, message)
-        response = web.Response(
-            status=status, text="the agent does not understand this as HTTP\n", headers=HEADERS
-        )
-        response.force_close()
-        return response
-
-
-class _Refusal(asyncio.Protocol):
-    """Says that there are too many connections, and hangs up."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101  (tells the type checker)
-        transport.write(REFUSAL)
-        transport.close()
+        """The protocol for a new connection."""
+        assert self._runner is not None  # noqa: S101  (sockets are closed before it goes)
+        assert self._floor is not None  # noqa: S101
+        assert self._runner.server is not None  # noqa: S101
+        return Connection(self._floor, self._runner.server, asyncio.get_running_loop())
 
 
 def _remedy(error: OSError) -> str:

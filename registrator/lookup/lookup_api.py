@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 
 from registrator.lookup.names import ServiceName, parse
 from registrator.lookup.reach import reach
 from registrator.lookup.records import Name, Type, to_name
 from registrator.model import Address, Entry, Snapshot, View
+from registrator.printable import printable
 from registrator.settings import join_host_port
 
-# Names that a public DNS server cannot hand out: RFC 6761, 6.3, and ICANN's private-use top-level domain.
-PRIVATE_SUFFIXES = (".localhost", ".internal")
+LONGEST_NAME = 256  # characters: DNS has no longer name, and this many with a final dot
+LONGEST_HOST = 300  # characters of a Host header: a name and a port
+HOST = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<plain>[^\[\]:]*))(?::[0-9]*)?")
 
 
 def find_service(text: str, snapshot: Snapshot, domain: Name) -> ServiceName | None:
@@ -22,7 +25,7 @@ def find_service(text: str, snapshot: Snapshot, domain: Name) -> ServiceName | N
     """
     if text.lower() in snapshot.names:
         return ServiceName(text.lower())
-    name = to_name(text)
+    name = to_name(text) if len(text) <= LONGEST_NAME else None
     subject = parse(name, Type.A, [domain]).subject if name else None
     if not isinstance(subject, ServiceName) or subject.datacenter not in ("", snapshot.datacenter.lower()):
         return None
@@ -32,7 +35,7 @@ def find_service(text: str, snapshot: Snapshot, domain: Name) -> ServiceName | N
 def line(entry: Entry, view: View) -> str | None:
     """An instance in `/lookup`'s text form; None where it has no address at all."""
     address = _address(entry, view)
-    return f"{join_host_port(address.ip, address.port)}\n" if address else None
+    return f"{printable(join_host_port(address.ip, address.port))}\n" if address else None
 
 
 def document(entry: Entry, view: View) -> str | None:
@@ -59,18 +62,24 @@ def _address(entry: Entry, view: View) -> Address | None:
     return next(iter(reach(entry, view)), None)
 
 
-def host_allowed(header: str, domain: str, hostname: str) -> bool:
-    """Whether a Host header can only have been meant for this agent.
+def named_host(header: str) -> str | None:
+    """The name in a Host header, lower-cased, without port and final dot; None for an IP address or nothing.
 
-    IP addresses, names without a dot, the node's own name and names in zones
-    that nobody outside can own are; any other name could be a web page's that
-    points its own DNS record at us (DNS rebinding). Browsers always send the
-    header, so none is fine.
+    What is not a host and a port (RFC 9110, 7.2) is a name that nobody has.
     """
-    name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
-    name = name.removesuffix(".").lower()
+    found = HOST.fullmatch(header) if len(header) <= LONGEST_HOST else None
+    if found is None:
+        return "."
+    name = (found["bracketed"] or found["plain"]).removesuffix(".").lower()
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return "." not in name or name == hostname or name.endswith((f".{domain}", *PRIVATE_SUFFIXES))
-    return True
+        return name or None
+    return None
+
+
+def node_names(node: str, domain: str, datacenter: str) -> frozenset[str]:
+    """The DNS names of a node, lower-cased: only the node itself has them, no container can register one."""
+    return frozenset(
+        name.lower() for name in (node, f"{node}.node.{domain}", f"{node}.node.{datacenter}.{domain}")
+    )

@@ -25,6 +25,7 @@ from prometheus_client.utils import floatToGoString
 from registrator import __version__
 from registrator.catalog import Directory
 from registrator.limits import all_limits
+from registrator.printable import printable
 from registrator.stats import Histogram, Stats
 
 
@@ -36,9 +37,30 @@ class Metrics:
         self._registry.register(StatsCollector(stats, directory))
         ProcessCollector(registry=self._registry)
 
+    def families(self) -> Iterator[Metric]:
+        """Yield one metric family after the other, for `exposition`."""
+        return iter(self._registry.collect())
+
     def render(self) -> bytes:
-        """The exposition, version 0.0.4 of the text format."""
-        return generate_latest(self._registry)
+        """All of them."""
+        return b"".join(map(exposition, self.families()))
+
+
+def exposition(family: Metric) -> bytes:
+    """One family in the exposition, version 0.0.4 of the text format."""
+    return generate_latest(_One(family))
+
+
+class _One(CollectorRegistry):
+    """A registry that holds one family, already collected."""
+
+    def __init__(self, family: Metric) -> None:
+        super().__init__(auto_describe=False)
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield it."""
+        yield self._family
 
 
 class StatsCollector(Collector):
@@ -155,7 +177,8 @@ def _counter(
     """A counter by its label values; those `known` beforehand start at 0, so that a first one is a rise."""
     family = CounterMetricFamily(f"registrator_{name}", text, labels=labels)
     for key, value in {**dict.fromkeys(known, 0), **values}.items():
-        family.add_metric([key] if isinstance(key, str) else [str(part) for part in key], value)
+        parts = [key] if isinstance(key, str) else [str(part) for part in key]
+        family.add_metric([printable(part) for part in parts], value)
     return family
 
 

@@ -39,10 +39,11 @@ def within_reach(entries: Sequence[Entry], view: View) -> Sequence[Entry]:
     """
     if not view.networks:
         return entries
-    return [entry for entry in entries if not _is_shut_off(entry, view)] or entries
+    return [entry for entry in entries if not is_shut_off(entry, view)] or entries
 
 
-def _is_shut_off(entry: Entry, view: View) -> bool:
+def is_shut_off(entry: Entry, view: View) -> bool:
+    """Whether all addresses of an instance are on a Swarm's networks, and the asker on none of them."""
     own = entry.instance.addresses
     if not own or entry.instance.address not in [a.ip for a in own]:
         return False

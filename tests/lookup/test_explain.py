@@ -8,6 +8,7 @@ import pytest
 
 from registrator.lookup.explain import Asker, explained, likeness, nearest, summary
 from registrator.lookup.names import ServiceName
+from registrator.lookup.reach import within_reach
 from registrator.model import (
     CRITICAL,
     OUTSIDE,
@@ -35,7 +36,7 @@ INSIDE6 = Address("webnet", "id1", "fd00::5", 8080)
 
 def told(one: Entry, view: View = OUTSIDE, tag: str = "") -> Any:
     """What is told of the only instance of a service."""
-    (instance,) = explained(ServiceName("web", tag), Service("web", 1, (one,)), Asker("x", view))
+    (instance,) = explained(ServiceName("web", tag), Service("web", 1, (one,)), Asker("x", view), (one,))
     return instance
 
 
@@ -184,7 +185,8 @@ def test_an_instance_out_of_reach_is_left_out_and_said() -> None:
     near = entry("web", 1, address="10.0.1.5", addresses=(Address("red", "red0red1red2", "10.0.1.5", 80),))
     far = entry("web", 2, address="10.0.2.5", addresses=(Address("blue", "blue0blue1bl", "10.0.2.5", 80),))
     asker = Asker("me", View(frozenset({"red0red1red2"})))
-    there: Any = explained(ServiceName("web"), Service("web", 1, (far, near)), asker)
+    reached = within_reach((far, near), asker.view)
+    there: Any = explained(ServiceName("web"), Service("web", 1, (far, near)), asker, reached)
     left_out, given = there
     assert (given["id"], given["answered"]) == ("web-1", True)
     assert left_out["why"] == "it is on blue alone, which this asker is not on, and others can be reached"

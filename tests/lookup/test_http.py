@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 from registrator.catalog import Unavailable
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_reply import HEADERS
-from registrator.lookup.lookup_api import find_service, host_allowed
+from registrator.lookup.lookup_api import find_service
 from registrator.lookup.names import ServiceName
 from registrator.model import CRITICAL, OUTSIDE, WARNING, Address, Node, Snapshot, View
 from registrator.stats import Stats
-from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
+from tests.lookup.fakes import NODE, FakeDirectory, entry, snapshot_of
 from tests.lookup.web import Web, serve
 
 SNAPSHOT = snapshot_of(
@@ -200,32 +201,75 @@ async def test_head_answers_as_get_does_without_a_body(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "allowed"),
+    ("host", "expected"),
     [
-        ("127.0.0.1:8580", True),
-        ("10.0.0.5", True),
-        ("[::1]:8580", True),
-        ("[fe80::1]", True),
-        ("localhost:8580", True),
-        ("LOCALHOST.", True),
-        ("app.localhost:8580", True),
-        ("registrator:8580", True),  # a name without a dot: Docker's, or a search domain's
-        ("registrator.service.consul:8580", True),
-        ("node7.example.org:8580", True),  # the node's own name
-        ("host.docker.internal:8580", True),
-        ("", True),  # HTTP/1.0; a browser always sends one
-        ("evil.example:8580", False),
-        ("127.0.0.1.evil.example", False),
-        ("consul.evil.example", False),
-        ("evilconsul.example", False),
-        ("0x7f.1", False),
-        ("node7.example.org.evil.example", False),
-        ("[evil.example]", False),
-        ("127.0.0.1@evil.example", False),
+        ("127.0.0.1:8580", 200),
+        ("10.0.0.5", 200),
+        ("[::1]:8580", 200),
+        ("[fe80::1]", 200),
+        ("localhost:8580", 200),
+        ("LOCALHOST.", 200),
+        ("node7.example.org:8580", 200),  # the node's host name
+        ("Node7.Example.Org.", 200),
+        ("n1", 200),  # the agent's own node in the catalog, and in DNS
+        ("n1.node.consul:8580", 200),
+        ("N1.node.dc1.consul.", 200),
+        ("lookups.example.com", 200),  # named by the operator
+        ("", 200),  # HTTP/1.0; a browser always sends one
+        ("n2", 421),  # another node
+        ("n2.node.consul", 421),
+        ("n1.node.consul.evil.example", 421),
+        ("n1.node.dc2.consul", 421),
+        ("web.service.consul", 421),  # a container's
+        ("web.service.consul:8580", 421),
+        ("blue.web.service.dc1.consul", 421),
+        ("web", 421),  # a container's, by a search domain
+        ("registrator:8580", 421),
+        ("app.localhost:8580", 421),
+        ("x.internal", 421),
+        ("host.docker.internal:8580", 421),
+        ("node7", 421),
+        ("0a000005.addr.consul", 421),
+        ("evil.example:8580", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("consul.evil.example", 421),
+        ("0x7f.1", 421),
+        ("2130706433", 421),
+        ("node7.example.org.evil.example", 421),
+        ("[evil.example]", 421),
+        ("127.0.0.1@evil.example", 421),
+        ("localhost@evil.example", 421),
+        ("localhost:80@evil.example", 421),
+        ("1" * 301, 421),
+        ("a." * 3000, 421),
     ],
 )
-def test_only_hosts_that_no_foreign_dns_can_name_are_served(host: str, *, allowed: bool) -> None:
-    assert host_allowed(host, "consul", "node7.example.org") is allowed
+async def test_only_the_agents_own_names_are_served_as_host(
+    host: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that a container can register, or anybody's DNS can point here, is not served."""
+    monkeypatch.setattr("socket.gethostname", lambda: "Node7.example.org")
+    nodes = {"n1": NODE, "n2": replace(NODE, name="n2")}
+    directory = FakeDirectory(replace(SNAPSHOT, nodes=nodes))
+
+    async def local() -> str:
+        return "n1"
+
+    async with serve(directory, hosts=("lookups.example.com",), local=local) as web:
+        reply = await web.get("/lookup/redis", headers={"Host": host})
+        assert reply.status == expected
+        assert expected == 200 or "redis" not in reply.text
+
+
+async def test_the_host_in_a_request_line_counts_too() -> None:
+    """RFC 9112, 3.2.2: a server must take that rather than the header, so both have to be its own."""
+    async with serve(FakeDirectory(SNAPSHOT)) as web:
+        address = web.server.addresses[0]
+        for target, expected in (("http://127.0.0.1/livez", b"200"), ("http://evil.example/livez", b"421")):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+            assert (await asyncio.wait_for(reader.read(), 10))[9:12] == expected
+            writer.close()
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -407,3 +451,53 @@ async def test_the_api_document_has_every_path_and_no_other() -> None:
     front = HttpFront(FakeDirectory(), stats=Stats(), view_of=lambda _: OUTSIDE, domain="consul")
     resources = front.application().router.resources()
     assert set(document["paths"]) == {resource.canonical for resource in resources}
+
+
+HOSTILE = "a\x1b[31m\x9b\u202eb\u200f"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/lookup/{HOSTILE[4:]}?format=text", 400),
+        ("/lookup/ahostil?format=text", 404),  # the nearest names are proposed
+        ("/explain/ahostil?format=text", 404),
+        ("/explain/redis?from=%E2%80%AE%1b&format=text", 404),
+        ("/lookup/a%E2%80%AEb?format=text", 404),
+        ("/lookup/hostile?format=text", 200),  # registered at a host name that holds anything
+        ("/lookup/hostile/one?format=text", 200),
+        ("/v1/health/service/web?filter=%1b%c2%9b%E2%80%AE==a", 400),
+        ("/v1/health/service/web?filter=Service.Port==%1b%c2%9b%E2%80%AE", 400),
+        ("/v1/health/service/web?filter=Node+%1b", 400),
+        ("/v1/health/service/web?dc=x", 400),  # the datacenter's own name is Consul's
+        ("/v1/catalog/service/broken", 503),  # Consul's error, which quotes Consul
+        ("/metrics", 200),
+    ],
+)
+async def test_what_is_text_holds_no_control_characters(path: str, status: int) -> None:
+    """Neither C0, C1 nor bidirectional overrides, whoever brought them: the asker, Consul or the engine."""
+    directory = FakeDirectory(
+        replace(
+            snapshot_of(
+                entry("web"), entry("redis"), entry(f"ahostile{HOSTILE}"), entry("hostile", address=HOSTILE)
+            ),
+            datacenter=f"dc{HOSTILE}",
+        )
+    )
+    assert directory.snapshot
+    directory.snapshot = replace(directory.snapshot, names={**directory.snapshot.names, "broken": ()})
+    if "broken" in path:
+        directory.broken = Unavailable(f"said {HOSTILE}")
+    async with serve(directory) as web:
+        web.stats.events[f"start{HOSTILE}"] += 1
+        reply = await web.get(path)
+    assert reply.status == status, reply.text
+    assert all(character.isprintable() for character in reply.text.replace("\n", "")), reply.text
+
+
+async def test_documents_escape_what_is_not_printable_too() -> None:
+    """JSON in ASCII, so that what a terminal shows of it is harmless."""
+    directory = FakeDirectory(snapshot_of(entry("web", tags=(HOSTILE,), meta={"k": HOSTILE})))
+    async with serve(directory) as web:
+        for path in ("/v1/health/service/web", "/v1/catalog/services", "/lookup/web", "/explain/web"):
+            assert (await web.get(path)).text.rstrip("\n").isprintable()

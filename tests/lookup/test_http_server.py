@@ -9,7 +9,7 @@ import time
 import pytest
 from aiohttp import ClientSession
 
-from registrator.lookup import http_server
+from registrator.lookup import http_connection, http_floor
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpBindError, HttpServer
 from registrator.model import OUTSIDE
@@ -94,14 +94,16 @@ async def test_a_port_that_is_not_permitted_is_one_line_that_says_what_to_do(
 async def test_connections_beyond_the_cap_are_refused_and_places_come_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    """What is held are streams: an idle connection would make room."""
+    monkeypatch.setattr(http_floor, "MAX_CONNECTIONS", 3)
     async with serve(FakeDirectory(SNAPSHOT)) as web:
         address = web.server.addresses[0]
         held = [await asyncio.open_connection(address.host, address.port) for _ in range(3)]
         for reader, writer in held:  # each is known to the server once it has answered
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /lookup/web HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 5)
         writer.close()
         assert answer.startswith(b"HTTP/1.1 503")
@@ -109,14 +111,14 @@ async def test_connections_beyond_the_cap_are_refused_and_places_come_free_again
         for _, writer in held:
             writer.close()
         async with asyncio.timeout(5):
-            while (await web.get("/livez")).status != 200:
+            while (await web.get("/lookup/web")).status != 200:
                 pass
 
 
 async def test_a_connection_that_never_sends_a_whole_request_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_server, "IDLE", 0.2)
+    monkeypatch.setattr(http_connection, "IDLE", 0.2)
     async with serve(FakeDirectory(SNAPSHOT)) as web:
         address = web.server.addresses[0]
         reader, writer = await asyncio.open_connection(address.host, address.port)
