@@ -116,7 +116,7 @@ async def probe(check: Check, timeout: float, allowance: Allowance) -> tuple[str
     server, _, service = check.target.partition("/")
     try:
         async with asyncio.timeout(timeout):
-            message = await _call(server, service, _tls(check), timeout, allowance)
+            message = await _call(server, service, await _tls(check), timeout, allowance)
     except TimeoutError:
         return CRITICAL, str(_CallError("DeadlineExceeded", "context deadline exceeded"))
     except _CallError as error:
@@ -251,8 +251,10 @@ def _varint(number: int) -> bytes:
     return bytes([*octets, number])
 
 
-def _tls(check: Check) -> ssl.SSLContext | None:
-    return tls_context(verify=not check.tls_skip_verify, protocol="h2") if check.grpc_use_tls else None
+async def _tls(check: Check) -> ssl.SSLContext | None:
+    if not check.grpc_use_tls:
+        return None
+    return await tls_context(verify=not check.tls_skip_verify, protocol="h2")
 
 
 def _text(headers: Iterable[tuple[str | bytes, str | bytes]] | None) -> Iterator[tuple[str, str]]:

@@ -134,7 +134,7 @@ async def _follow(check: Check, answer: _Answer, allowance: Allowance) -> None:
         wire = await _connect(place, allowance)
         try:
             if place.scheme == "https":
-                await wire.secure(tls_context(verify=not check.tls_skip_verify), place.host)
+                await wire.secure(await tls_context(verify=not check.tls_skip_verify), place.host)
             await wire.send(_request(place, check, method, body))
             reader = _Reader(wire, allowance)
             code, reason, head = await reader.head()

@@ -15,7 +15,6 @@ import os
 import re
 import socket
 import ssl
-from functools import cache
 
 from registrator.limits import ANSWER_OVERHEAD, ANSWER_READS, Limit
 
@@ -149,11 +148,24 @@ async def dial(host: str, port: int, allowance: Allowance) -> Wire:
     return Wire(connection, allowance)
 
 
-@cache
-def tls_context(*, verify: bool, protocol: str = "") -> ssl.SSLContext:
-    """The TLS context for all checks that verify, or that do not; made once, for it reads the CA files."""
-    context = ssl.create_default_context()
+async def tls_context(*, verify: bool, protocol: str = "") -> ssl.SSLContext:
+    """The TLS context for all checks that verify, or that do not.
+
+    Each is made once, the verifying one in a thread: to read the CA files takes 50 ms.
+    """
+    key = verify, protocol
+    if key not in _contexts:
+        _contexts[key] = await asyncio.to_thread(_context, *key) if verify else _context(*key)
+    return _contexts[key]
+
+
+_contexts: dict[tuple[bool, str], ssl.SSLContext] = {}
+
+
+def _context(verify: bool, protocol: str) -> ssl.SSLContext:  # noqa: FBT001 - a key's part
+    context = ssl.create_default_context() if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_ciphers(CIPHERS)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     if not verify:
         context.check_hostname = False

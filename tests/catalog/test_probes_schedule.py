@@ -37,3 +37,11 @@ def test_default_timeout() -> None:
     """A check without a timeout has Consul's, 10 s."""
     assert Probe(check(10.0), "", lambda *_: None).timeout == 10.0
     assert Probe(check(10.0, 0.5), "", lambda *_: None).timeout == 0.5
+
+
+@pytest.mark.parametrize(
+    ("interval", "given", "taken"), [(5.0, 0.0, 5.0), (1.0, 31536000.0, 1.0), (86400.0, 86400.0, 120.0)]
+)
+def test_a_timeout_is_at_most_the_interval(interval: float, given: float, taken: float) -> None:
+    """A check that never gets an answer is over before it is due again, and within two minutes."""
+    assert Probe(check(interval, given), "", lambda *_: None).timeout == taken
