@@ -47,7 +47,14 @@ CHECK_TEXT = Limit(
     "check_text",
     8192,
     "characters",
-    "a check's path, body, header, service or command is sent, stored and shown again and again",
+    "a check's body, header or command is sent again and again",
+    "it is left out, with one line in the log",
+)
+CHECK_PATH = Limit(
+    "check_path",
+    2048,
+    "characters",
+    "a check's path, or gRPC service, is stored and shown with each of its instances",
     "that check is left out, with one line in the log",
 )
 CHECK_INTERVAL = Limit(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from registrator.bridge.labels import read_flag, short
 from registrator.duration import parse_duration
-from registrator.limits import CHECK_INTERVAL, CHECK_TEXT, CHECK_TIMEOUT
+from registrator.limits import CHECK_INTERVAL, CHECK_PATH, CHECK_TEXT, CHECK_TIMEOUT, Limit
 from registrator.model import CRITICAL, PASSING, WARNING, Check, Instance, Problem
 from registrator.policy import Policy
 from registrator.settings import join_host_port
@@ -62,18 +62,20 @@ class _Request:
 
     def text(self, key: str) -> str:
         """A key's value; one that is too long is refused and counts as absent."""
-        text = self.at.get(f"check_{key}", "").strip()
+        text = self.at.get(f"check_{key}", "")
         if len(text) > CHECK_TEXT.value:
-            what = f"longer than {CHECK_TEXT.value} characters, left out"
-            self.refuse(key, what, "shorten it", CHECK_TEXT.name)
+            self._too_long(key, CHECK_TEXT)
             return ""
-        return text
+        return text.strip()
 
     def line(self, key: str) -> str:
-        """A key's value where it is one line; any other is refused and counts as absent."""
+        """The value of a key that becomes part of a target, where it is one line; any other is refused."""
         text = self.text(key)
         if not text.isprintable():
             self.refuse(key, f"{short(text)!r} has control characters, left out", "write it on one line")
+            return ""
+        if len(quote(text, safe=IN_URL)) > CHECK_PATH.value:
+            self._too_long(key, CHECK_PATH)
             return ""
         return text
 
@@ -85,6 +87,9 @@ class _Request:
         elif not self.instance.port:
             self.refuse(key, "no port is known to probe, the check is left out", "set SERVICE_PORT")
         return bool(self.instance.port) and not self.refuses
+
+    def _too_long(self, key: str, limit: Limit) -> None:
+        self.refuse(key, f"longer than {limit.value} characters, left out", "shorten it", limit.name)
 
     def refuse(self, key: str, what: str, remedy: str, limit: str = "") -> None:
         self.problems.append(Problem(f"SERVICE_CHECK_{key.upper()}", what, remedy, limit))
@@ -134,7 +139,7 @@ def _http(request: _Request) -> list[Check]:
             replace(
                 request.shared,
                 id=f"{request.instance.id}:{scheme}",
-                name=f"{scheme.upper()} {path}",
+                name=f"{scheme.upper()} {short(path)}",
                 kind="http",
                 target=f"{scheme}://{request.target}{at}",
                 method=_method(request, scheme),

@@ -46,7 +46,7 @@ class Shares(Generic[Work]):
         container = work.container
         self._due[container].append(work)
         self._place(container)
-        return self._under_way[container] >= AT_ONCE_OF_CONTAINER
+        return self._under_way[container] + len(self._due[container]) > AT_ONCE_OF_CONTAINER
 
     def next(self) -> Work | None:
         """What may start now; it is under way until `over`. None: nothing may."""

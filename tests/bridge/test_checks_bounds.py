@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.instances import instances
 from registrator.catalog.consul import form
-from registrator.limits import CHECK_TEXT, CHECK_TIMEOUT, CHECKS_OF_CONTAINER
+from registrator.limits import CHECK_PATH, CHECK_TEXT, CHECK_TIMEOUT, CHECKS_OF_CONTAINER
 from registrator.model import META_CHECKS, Check, Instance, Problem, health_check_id
 from registrator.policy import Policy
 from tests.bridge.build import HOST, container, exposed
@@ -125,11 +125,27 @@ def test_a_header_that_changes_the_request_is_left_out(header: object) -> None:
 def test_what_is_too_long_is_left_out(key: str) -> None:
     """One line of the log, and no check of that kind (or none of that field)."""
     long = "/" * (CHECK_TEXT.value + 1)
+    if key == "body":
+        long = "x" + " " * CHECK_TEXT.value
     checks, problems = read(**{"http": "/", key: long})
     assert [p.limit for p in problems] == [CHECK_TEXT.name] * len(problems)
     assert {p.subject for p in problems} == {f"SERVICE_CHECK_{key.upper()}"}
     assert len(checks) == (0 if key == "http" else 1)
     assert sum(len(str(getattr(c, f.name))) for c in checks for f in fields(c)) < 500
+
+
+@pytest.mark.parametrize("key", ["http", "https", "grpc"])
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\U0001f600"])
+def test_a_target_is_short_enough_to_be_shown_everywhere(key: str, letter: str) -> None:
+    """What counts is its length when it is quoted."""
+    quoted = {"a": 1, "\u00e9": 6, "\U0001f600": 12}[letter]
+    fits = letter * ((CHECK_PATH.value - 1) // quoted)
+    (check,), problems = read(**{key: fits})
+    assert problems == []
+    assert len(check.target) < CHECK_PATH.value + 100
+    checks, problems = read(**{key: fits + letter * 2})
+    assert checks == ()
+    assert [p.limit for p in problems] == [CHECK_PATH.name]
 
 
 @pytest.mark.parametrize(

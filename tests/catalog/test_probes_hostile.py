@@ -5,6 +5,7 @@ Timeouts are an hour, so that whatever ends here ends at a limit.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 import ssl
@@ -82,6 +83,17 @@ async def test_http_bodies_without_end(behaviour: Behaviour, limit: object, host
     assert status == PASSING or limit is ANSWER_READS  # the head may have come drop by drop as well
     assert hit == limit.name  # type: ignore[attr-defined]
     assert "200 OK" in output or "answer_reads" in output
+
+
+async def test_many_at_once_have_a_turn_each() -> None:
+    """Checks under way together make no turn of the loop longer than one of them does."""
+    turns = Turns()
+    with hostile(repeating(CHUNKED, b"1\r\nx\r\n")) as server:
+        runs = [probe_http.probe(http(server.at), HOUR, allowance := Allowance(turns)) for _ in range(40)]
+        results, loop = await watched(asyncio.gather(*runs))
+    assert [status for status, _ in results] == [PASSING] * 40
+    assert allowance.hit is ANSWER_BODY
+    assert loop.longest < LONGEST_TURN
 
 
 @pytest.mark.parametrize(
