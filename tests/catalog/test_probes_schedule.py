@@ -17,9 +17,13 @@ def check(interval: float, timeout: float = 0.0) -> Check:
 
 async def test_new_checks_are_run_soon_and_not_all_at_once() -> None:
     """First runs are spread over the first second, whatever the interval is."""
-    prober, now = Prober(Stats()), asyncio.get_running_loop().time()
-    running = [prober.start(check(interval), "", lambda *_: None) for interval in (0.5, 10.0, 300.0) * 30]
-    times = [probe.timer.when() - now for probe in running if probe.timer]
+    prober, clock = Prober(Stats()), asyncio.get_running_loop().time
+    running, times = [], []
+    for interval in (0.5, 10.0, 300.0) * 30:
+        now = clock()
+        running.append(prober.start(check(interval), "", lambda *_: None))
+        assert running[-1].timer
+        times.append(running[-1].timer.when() - now)
     for probe in running:
         probe.stop()
     assert len(times) == 90
