@@ -161,6 +161,11 @@ def cli() -> None:
 )
 @option("--allow-script-checks", is_flag=True, help="Let labels ask for checks that run a command.")
 @option(
+    "--own-checks-only",
+    is_flag=True,
+    help="Refuse health checks whose target is not the container itself, and follow no redirects.",
+)
+@option(
     "--deregister",
     type=click.Choice(["always", "on-success", "never"]),
     default="always",
@@ -271,6 +276,7 @@ def _policy(options: dict[str, Any], read: _Reader) -> Policy:
         name_template=options["name_template"],
         meta=read("meta", lambda texts: tuple(map(parse_meta, texts))) or (),
         allow_script_checks=options["allow_script_checks"],
+        own_checks_only=options["own_checks_only"],
         deregister=options["deregister"],
         deregister_after=read("deregister_after", parse_seconds),
     )

@@ -183,11 +183,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something refused: `subject` (a label, a container), what is wrong, what to do."""
+    """Something refused: `subject` (a label, a container), what is wrong, what to do.
+
+    `limit` is the name of the `Limit` that was hit, "" where it was none.
+    """
 
     subject: str
     what: str
     remedy: str
+    limit: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.what}; {self.remedy}"
@@ -236,7 +240,9 @@ class Check:
     `kind` is http, tcp, ttl, grpc, docker or script. `target` is the URL, the
     "host:port" (IPv6 bracketed), the gRPC target or the container id. `args`
     belongs to script and docker checks. `status` is the status until the
-    first result.
+    first result. `foreign`: the target may not be the container itself, so
+    nothing of what it says is shown but a status and a short reason.
+    `redirects`: an HTTP check follows them, to the same host and port.
     """
 
     id: str
@@ -257,6 +263,8 @@ class Check:
     success_before_passing: int = 0
     failures_before_critical: int = 0
     deregister_after: float = 0.0
+    foreign: bool = False
+    redirects: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Policy:
     name_template: str = ""  # gives the default name
     meta: tuple[tuple[str, str], ...] = ()  # for every service
     allow_script_checks: bool = False
+    own_checks_only: bool = False  # no check of anything but the container itself
     deregister: str = ALWAYS
     deregister_after: float = 0.0  # seconds a check may be critical before the catalog drops the instance
 

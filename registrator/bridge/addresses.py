@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, replace
 
-from registrator.bridge.labels import Wishes
+from registrator.bridge.forbidden import forbidden, read_address
+from registrator.bridge.labels import Wishes, short
 from registrator.model import GATEWAY, Address, Attachment, Container, Instance, Port, Problem
 from registrator.policy import Policy
 
@@ -71,7 +72,8 @@ def registered_address(
 
     SERVICE_IP wins, then the label that the operator named, then the network
     that the operator named; else the node's own, or with `--internal` the
-    container's.
+    container's. A forbidden address in a label (see `forbidden`) counts only
+    where the container has it anyway, as with `--ip 127.0.0.1`.
     """
     ordered = sorted(known, key=lambda a: bool(a.network_id) is not policy.internal)
     wanted = next((a for a in known if policy.ip_from_network and a.network == policy.ip_from_network), None)
@@ -86,12 +88,18 @@ def registered_address(
     for subject, text in told:
         if not text:
             continue
-        try:
-            ip = str(ipaddress.ip_address(text))
-        except ValueError:
-            problems.append(Problem(subject, f"{text[:40]!r} is no IP address", "write one such as 10.0.0.5"))
+        ip = read_address(text)
+        if not ip:
+            what = f"{short(text)!r} is not an IP address, it is ignored"
+            problems.append(Problem(subject, what, "write one such as 10.0.0.5"))
             continue
-        return (replace(best, ip=ip) if best else Address(PUBLISHED, "", ip, port.number)), tuple(problems)
+        at = replace(best, ip=ip) if best else Address(PUBLISHED, "", ip, port.number)
+        kind = forbidden(ip)
+        if kind and (at.ip, at.port) not in ((a.ip, a.port) for a in known):
+            what = f"{short(text)!r} is a {kind} address, which no label may set, it is ignored"
+            problems.append(Problem(subject, what, "set an address at which others reach the container"))
+            continue
+        return at, tuple(problems)
     return best, tuple(problems)
 
 
@@ -109,6 +117,21 @@ def probed_address(container: Container, host: Host, port: Port, instance: Insta
         return registered
     own = replace(port, bindings=tuple(b for b in port.bindings if not b.mesh))
     return next(iter(_published(own, host)), (gateway.addresses[0], port.number))
+
+
+def is_own(container: Container, host: Host, ip: str, number: int) -> bool:
+    """Whether TCP to an address and port ends in this very container, as seen from its node.
+
+    Its own addresses, and the node's where this container publishes the port;
+    in the host's network all of the node's. A Swarm's networks do not count:
+    the node is not on them, and may have a route of the same numbers elsewhere.
+    """
+    if container.network_mode == "host":
+        return ip in host.ips
+    if any(ip in place.addresses and not place.of_swarm for place in container.networks):
+        return True
+    ports = (port for port in container.ports if port.protocol == "tcp")
+    return any((ip, number) in _published(port, host) for port in ports)
 
 
 def _published(port: Port, host: Host) -> list[tuple[str, int]]:

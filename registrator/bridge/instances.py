@@ -20,10 +20,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
-from registrator.bridge.addresses import Host, addresses, probed_address, registered_address
+from registrator.bridge.addresses import Host, addresses, is_own, probed_address, registered_address
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
 from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
+from registrator.limits import CHECKS_OF_CONTAINER
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -92,7 +93,8 @@ def instances(container: Container, host: Host, policy: Policy, peer: Container 
                 )
                 continue
             found[instance.id] = instance
-    return tuple(found.values()), tuple(dict.fromkeys(problems))
+    bounded = _bounded(tuple(found.values()), container, problems)
+    return bounded, tuple(dict.fromkeys(problems))
 
 
 def _in_network_of(container: Container, peer: Container) -> Container:
@@ -196,13 +198,37 @@ def _with_checks(subject: _Subject, port: Port, instance: Instance, problems: li
     keys = subject.keys.at(port.number, port.protocol)
     ip, number = probed_address(subject.container, subject.host, port, instance)
     probed = replace(instance, address=ip, port=number)
-    checks, refused = parse_checks(keys, probed, subject.container.id, subject.policy)
+    own = is_own(subject.container, subject.host, ip, number)
+    checks, refused = parse_checks(keys, probed, subject.container.id, subject.policy, own=own)
     problems += refused
     if instance.health is not None:
         checks = (*checks, _docker_check(instance.id, subject.policy))
-    if not checks:
-        return instance
-    return replace(instance, checks=checks, meta={**instance.meta, META_CHECKS: _digest(checks)})
+    return _checked(instance, checks)
+
+
+def _checked(instance: Instance, checks: tuple[Check, ...]) -> Instance:
+    """An instance with these checks, and their digest in its Meta."""
+    meta = {key: value for key, value in instance.meta.items() if key != META_CHECKS}
+    return replace(instance, checks=checks, meta=meta | ({META_CHECKS: _digest(checks)} if checks else {}))
+
+
+def _bounded(
+    found: tuple[Instance, ...], container: Container, problems: list[Problem]
+) -> tuple[Instance, ...]:
+    """The instances with as many checks as one container may have; Docker's word on its health is not one."""
+    wanted = sum(len(instance.checks) - (instance.health is not None) for instance in found)
+    left = CHECKS_OF_CONTAINER.value
+    if wanted <= left:
+        return found
+    what = f"asks for {wanted} checks, those after the first {left} are left out"
+    problems.append(Problem(container.name, what, "drop some SERVICE_CHECK_ keys", CHECKS_OF_CONTAINER.name))
+    bounded = []
+    for instance in found:
+        probes = [c for c in instance.checks if c.id != health_check_id(instance.id)]
+        health = [c for c in instance.checks if c.id == health_check_id(instance.id)]
+        bounded.append(_checked(instance, (*probes[:left], *health)))
+        left -= len(probes[:left])
+    return tuple(bounded)
 
 
 def left_behind(held: Instance, reason: str, policy: Policy) -> Instance:

@@ -392,6 +392,7 @@ class Reconciler:
 
     def _say(self, container: Container, problems: frozenset[Problem]) -> None:
         new = sorted(problems - self._said.get(container.id, frozenset()), key=str)
+        self._stats.limited.update(problem.limit for problem in new if problem.limit)
         for problem in new[:SAID_AT_ONCE]:
             log.warning("container %s: %s", container.name, problem)
         if len(new) > SAID_AT_ONCE:

@@ -66,8 +66,8 @@ class EmbeddedCatalog:
     """The Protocols of this package, `Registry`, `Bulletin` and `Directory`, in this process.
 
     Built without I/O. `identify` must have named the node before the first
-    `register`. Used as an async context manager, which ends every check and
-    closes the probes' HTTP session; `run` goes on inside it. For one event loop.
+    `register`. Used as an async context manager, which ends every check; `run`
+    goes on inside it. For one event loop.
     """
 
     def __init__(self, stats: Stats) -> None:
@@ -75,7 +75,7 @@ class EmbeddedCatalog:
         self._node: Node | None = None
         self._registered: dict[str, _Registered] = {}
         self._builder = SnapshotBuilder()
-        self._prober = Prober()
+        self._prober = Prober(stats)
         bulletin = EmbeddedBulletin()
         self.publish = bulletin.publish
         self.published = bulletin.published
@@ -102,7 +102,6 @@ class EmbeddedCatalog:
             _stop(registered.checks.values())
         if self._publication is not None:
             self._publication.cancel()
-        await self._prober.close()
 
     async def run(self) -> None:
         """Run the probes and reap what is critical for too long, until cancelled."""
@@ -230,7 +229,8 @@ class EmbeddedCatalog:
                 there.prolong()
                 after[check.id] = before.pop(check.id)
             else:
-                after[check.id] = LiveCheck(check, self._prober, partial(self._moved, instance.id), there)
+                moved = partial(self._moved, instance.id)
+                after[check.id] = LiveCheck(check, self._prober, instance.container, moved, there)
         _stop(before.values())
         return after
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from registrator.catalog import probes
 from registrator.model import CRITICAL, Check, CheckResult, Instance
 
-KINDS = probes.KINDS | {"ttl"}
+KINDS = probes.KINDS.keys() | {"ttl"}
 
 MIN_DEREGISTER_AFTER = 60.0  # seconds; Consul raises shorter times to this
 
@@ -57,6 +57,7 @@ class LiveCheck:
         self,
         definition: Check,
         prober: probes.Prober,
+        container: str,
         moved: Callable[[LiveCheck, str], None],
         earlier: LiveCheck | None = None,
     ) -> None:
@@ -69,7 +70,7 @@ class LiveCheck:
         self._keeper = (
             Ttl(definition.ttl, self._expire)
             if definition.kind == "ttl"
-            else prober.start(definition, self._move)
+            else prober.start(definition, container, self._move)
         )
 
     def refresh(self, status: str, output: str) -> None:

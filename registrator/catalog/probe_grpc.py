@@ -13,23 +13,38 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from urllib.parse import unquote
 
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
 
 from registrator import __version__
-from registrator.catalog.probes import host_and_port, os_reason
+from registrator.catalog.probe_wire import (
+    Allowance,
+    Wire,
+    dial,
+    host_and_port,
+    os_reason,
+    shown,
+    tls_context,
+    tls_reason,
+)
+from registrator.limits import ANSWER_FRAMES, ANSWER_HEAD
 from registrator.model import CRITICAL, PASSING, Check
 
 PATH = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"  # field 1, a varint: ServingStatus.SERVING; it stands first, being the only one
 PREFIX = 5  # octets before a message: compressed or not, and its length in four
 ANSWER_LIMIT = 4096  # octets; the answer has seven
-READ = 65536
+FRAME_HEADER = 9  # octets: the payload's length in three, type, flags, stream
+LONGEST_FRAME = 16384  # octets of payload, the least that an HTTP/2 client must take
+HEADER_FRAMES = frozenset((1, 5, 9))  # HEADERS, PUSH_PROMISE and CONTINUATION
+HEADER_LIST = 8192  # octets that a header may have when it is decompressed
+FRAMES_A_TURN = 4
 LONGEST_TIMEOUT = 99_999_999  # milliseconds: a grpc-timeout has eight digits
 MESSAGE_LIMIT = 1000  # characters of a server's own words
 
@@ -44,8 +59,13 @@ CODES = (
 class _CallError(Exception):
     """A call without an answer of status OK; `str()` is Go's text for it."""
 
-    def __init__(self, code: str, description: str) -> None:
+    def __init__(self, code: str, description: str, *, of_server: bool = False) -> None:
         super().__init__(f"rpc error: code = {code} desc = {description}")
+        self._code, self._of_server = code, of_server
+
+    def terse(self) -> _CallError:
+        """The same without a server's own words."""
+        return _CallError(self._code, "(not shown)") if self._of_server else self
 
 
 @dataclass(slots=True)
@@ -76,28 +96,31 @@ class _Answer:
         status = self.headers.get("grpc-status", "")
         if not status:
             http = self.headers.get(":status", "none")
-            raise _CallError("Unknown", f"no gRPC answer (HTTP status {http}): is this a gRPC port?")
+            raise _CallError("Unknown", f"no gRPC answer (HTTP status {http[:10]}): is this a gRPC port?")
         if status != "0":
             known = status.isascii() and status.isdigit() and len(status) < 3 and int(status) < len(CODES)
-            words = unquote(self.headers.get("grpc-message", ""))[:MESSAGE_LIMIT]
-            raise _CallError(CODES[int(status)] if known else f"Code({status[:10]})", words)
+            words = shown(
+                unquote(self.headers.get("grpc-message", ""))[:MESSAGE_LIMIT].encode(errors="replace")
+            )
+            code = CODES[int(status)] if known else f"Code({shown(status[:10].encode(errors='replace'))})"
+            raise _CallError(code, words, of_server=True)
         return bytes(self.body[PREFIX:])
 
 
-async def probe(check: Check, timeout: float) -> tuple[str, str]:
+async def probe(check: Check, timeout: float, allowance: Allowance) -> tuple[str, str]:
     """Ask once; (status, output). SERVING is passing, all else and no answer critical.
 
     The check's target is "host:port" (IPv6 in brackets), where the server is
-    asked after its health as a whole, or "host:port/service".
+    asked after its health as a whole, or "host:port/service". Raises OverLimit.
     """
     server, _, service = check.target.partition("/")
     try:
         async with asyncio.timeout(timeout):
-            message = await _call(server, service, _tls(check), timeout)
+            message = await _call(server, service, await _tls(check), timeout, allowance)
     except TimeoutError:
         return CRITICAL, str(_CallError("DeadlineExceeded", "context deadline exceeded"))
     except _CallError as error:
-        return CRITICAL, str(error)
+        return CRITICAL, str(error.terse() if check.foreign else error)
     except (OSError, ProtocolError):  # the connection broke, or it never spoke HTTP/2
         return CRITICAL, str(_CallError("Unavailable", "connection closed"))
     if not message.startswith(SERVING):
@@ -105,41 +128,89 @@ async def probe(check: Check, timeout: float) -> tuple[str, str]:
     return PASSING, f"gRPC check {check.target}: success"
 
 
-async def _call(server: str, service: str, tls: ssl.SSLContext | None, timeout: float) -> bytes:
-    """Connect, call once, and give the answer's message. Raises _CallError, OSError and ProtocolError."""
-    reader, writer = await _dial(server, tls)
+async def _call(
+    server: str, service: str, tls: ssl.SSLContext | None, timeout: float, allowance: Allowance
+) -> bytes:
+    """Connect, call once, and give the answer's message.
+
+    Raises _CallError, OSError, ProtocolError and OverLimit.
+    """
+    wire = await _dial(server, tls, allowance)
     try:
         connection = H2Connection()
+        connection.local_settings = Settings(
+            client=True,
+            initial_values={SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_LIST, SettingCodes.ENABLE_PUSH: 0},
+        )
         connection.initiate_connection()
+        connection.decoder.max_header_list_size = HEADER_LIST
         stream = connection.get_next_available_stream_id()
         connection.send_headers(stream, _headers(server, timeout, encrypted=tls is not None))
         connection.send_data(stream, _request(service), end_stream=True)
-        answer = _Answer()
+        await wire.send(connection.data_to_send())
+        answer, frames = _Answer(), _Frames(wire, allowance)
         while not answer.over:
-            writer.write(connection.data_to_send())
-            received = await reader.read(READ)
-            if not received:
-                raise _CallError("Unavailable", "connection closed")
-            answer.take(connection.receive_data(received))
+            answer.take(connection.receive_data(await frames.next()))
+            with suppress(ConnectionError):  # what has come already counts
+                await wire.send(connection.data_to_send())
         return answer.message()
     finally:
-        writer.transport.abort()  # nothing is left to say
+        wire.close()
 
 
-async def _dial(server: str, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to "host:port". Raises _CallError, which says at what it failed."""
+class _Frames:
+    """Cuts what comes into frames, so that each is counted before h2 has any work with it."""
+
+    def __init__(self, wire: Wire, allowance: Allowance) -> None:
+        self._wire = wire
+        self._allowance = allowance
+        self._buffer = b""
+        self._count = 0
+
+    async def next(self) -> bytes:
+        """The next frame. Raises _CallError at the end, ProtocolError for one that is too long, OverLimit."""
+        self._count += 1
+        if not self._count % FRAMES_A_TURN:
+            await self._allowance.turns.take()
+        self._allowance.spend(ANSWER_FRAMES)
+        await self._fill(FRAME_HEADER)
+        length = int.from_bytes(self._buffer[:3], "big")
+        if length > LONGEST_FRAME:
+            raise ProtocolError
+        if self._buffer[3] in HEADER_FRAMES:
+            self._allowance.spend(ANSWER_HEAD, length)
+        await self._fill(FRAME_HEADER + length)
+        end = FRAME_HEADER + length
+        frame, self._buffer = self._buffer[:end], self._buffer[end:]
+        return frame
+
+    async def _fill(self, length: int) -> None:
+        while len(self._buffer) < length:
+            data = await self._wire.read()
+            if not data:
+                raise _CallError("Unavailable", "connection closed")
+            self._buffer += data
+
+
+async def _dial(server: str, tls: ssl.SSLContext | None, allowance: Allowance) -> Wire:
+    """Connect to "host:port". Raises _CallError, which says at what it failed, and OverLimit."""
     address = host_and_port(server)
+    if address is None:
+        raise _dial_error(f"dial tcp: address {server}: missing port in address")
     try:
-        if address is None:
-            raise _dial_error(f"dial tcp: address {server}: missing port in address")
-        return await asyncio.open_connection(*address, ssl=tls)
-    except TimeoutError:
-        raise
-    except ssl.SSLError as error:
-        reason = getattr(error, "verify_message", "") or error.reason or str(error)
-        raise _connection_error(f"authentication handshake failed: {reason}") from None
+        wire = await dial(*address, allowance)
     except (OSError, ValueError, OverflowError) as error:
         raise _dial_error(f"dial tcp {server}: connect: {os_reason(error)}") from None
+    if tls is None:
+        return wire
+    try:
+        await wire.secure(tls, address[0])
+    except BaseException as error:
+        wire.close()
+        if isinstance(error, ssl.SSLError):
+            raise _connection_error(f"authentication handshake failed: {tls_reason(error)}") from None
+        raise
+    return wire
 
 
 def _dial_error(reason: str) -> _CallError:
@@ -180,19 +251,10 @@ def _varint(number: int) -> bytes:
     return bytes([*octets, number])
 
 
-def _tls(check: Check) -> ssl.SSLContext | None:
-    return _context(verify=not check.tls_skip_verify) if check.grpc_use_tls else None
-
-
-@cache
-def _context(*, verify: bool) -> ssl.SSLContext:
-    """The TLS context for all checks that verify, or that do not; made once, for it reads the CA files."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
+async def _tls(check: Check) -> ssl.SSLContext | None:
+    if not check.grpc_use_tls:
+        return None
+    return await tls_context(verify=not check.tls_skip_verify, protocol="h2")
 
 
 def _text(headers: Iterable[tuple[str | bytes, str | bytes]] | None) -> Iterator[tuple[str, str]]:

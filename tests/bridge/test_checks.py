@@ -149,7 +149,7 @@ ROWS = [
     (
         "Consul's least interval is a second",
         {"check_tcp": "1", "check_interval": "10ms"},
-        Check("i:tcp", "TCP 10.0.0.5:80", "tcp", "10.0.0.5:80", interval=1.0),
+        Check("i:tcp", "TCP 10.0.0.5:80", "tcp", "10.0.0.5:80", interval=1.0, timeout=1.0),
     ),
 ]
 

@@ -41,7 +41,11 @@ CHECKS: list[tuple[str, Check, dict[str, Any]]] = [
             "Interval": "15s",
             "Timeout": "2500ms",
             "Method": "POST",
-            "Header": {"Accept": ["text/plain", "text/html"], "Host": ["web"]},
+            "Header": {
+                "Accept-Encoding": ["identity"],
+                "Accept": ["text/plain", "text/html"],
+                "Host": ["web"],
+            },
             "Body": "ping",
             "TLSSkipVerify": True,
             "DeregisterCriticalServiceAfter": "5400s",

@@ -83,9 +83,14 @@ class Bench:
         self.name = ""
 
     def run(self, labels: Mapping[str, str], *, port: int = 0, ip: str = "127.0.0.1", **more: Any) -> str:
-        """A container with these labels; with `port` its service is one on this host. Returns its id."""
+        """A container with these labels; with `port` its service is one on this host. Returns its id.
+
+        It is then on the host's network, of which the operator gave loopback as the address.
+        """
         self.name = unique("web")
         place = {"SERVICE_IP": ip, "SERVICE_PORT": str(port)} if port else {}
+        if port:
+            more.setdefault("network_mode", "host")
         named = {"SERVICE_NAME": self.name, "SERVICE_ID": self.name, "SERVICE_CHECK_INTERVAL": "1s"}
         container = self.docker.run(labels={**named, **place, **labels}, **more)
         wait_for(lambda: self.consul.get(f"/v1/health/service/{self.name}"), "instance in Consul")
@@ -116,7 +121,7 @@ def willing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
 @pytest.fixture
 def bench(tmp_path: Path, engine_url: str, willing: ConsulServer, docker: Docker) -> Iterator[Bench]:
     options = ("--docker", engine_url, "--consul", willing.url, "--allow-script-checks")
-    agent = AgentProcess(tmp_path, *options)
+    agent = AgentProcess(tmp_path, *options, "--ip", "127.0.0.1", "--ip", "::1")
     try:
         agent.start_ready()
         yield Bench(agent, willing, docker)
@@ -196,6 +201,58 @@ def test_method_header_and_body_are_sent(bench: Bench) -> None:
         bench.becomes("http", "passing")
     wanted = {"method": "PUT", "path": "/health?deep=1", "body": "ping", "host": "web.test", "x-token": "abc"}
     assert wanted.items() <= server.seen[0].items()
+
+
+def test_a_label_leads_no_check_to_the_nodes_loopback(
+    tmp_path: Path, engine_url: str, willing: ConsulServer, docker: Docker
+) -> None:
+    """Without `--ip 127.0.0.1` the container's own address is registered and checked, with one line each."""
+    options = ("--docker", engine_url, "--consul", willing.url, "--ip-from-label", "lan")
+    agent = AgentProcess(tmp_path, *options)
+    bench = Bench(agent, willing, docker)
+    places = {
+        "SERVICE_IP": "127.0.0.1",
+        "SERVICE_80_IP": "::ffff:127.0.0.1",
+        "SERVICE_80_TCP_IP": "2130706433",
+        "lan": "::1/128",
+    }
+    try:
+        agent.start_ready()
+        for number, (label, text) in enumerate(places.items(), 1):
+            labels = {label: text, "SERVICE_CHECK_HTTP": "/index.html"}
+            container = bench.run(labels, command=HTTPD, expose=["80/tcp"])
+            target = f"http://{docker.address(container)}:80/index.html"
+            assert bench.becomes("http", "passing") == f"HTTP GET {target}: 200 OK Output: ok\n"
+            (entry,) = willing.get(f"/v1/health/service/{bench.name}")
+            assert entry["Service"]["Address"] == docker.address(container)
+            assert agent.log.count("it is ignored") == number
+    finally:
+        docker.cleanup()
+        agent.close()
+
+
+def test_of_what_is_not_the_containers_own_only_the_status_is_shown(
+    tmp_path: Path, engine_url: str, willing: ConsulServer, docker: Docker
+) -> None:
+    """Of another machine Consul keeps one octet; with --own-checks-only there is no check of it."""
+    other = docker.run(command=HTTPD)
+    target = docker.address(other)
+    for options, checks in (((), {"http"}), (("--own-checks-only",), set())):
+        agent = AgentProcess(tmp_path, "--docker", engine_url, "--consul", willing.url, *options)
+        bench = Bench(agent, willing, docker)
+        try:
+            agent.start_ready()
+            labels = {"SERVICE_IP": target, "SERVICE_PORT": "80", "SERVICE_CHECK_HTTP": "/index.html"}
+            container = bench.run(labels)
+            assert bench.checks().keys() == checks
+            if checks:
+                said = bench.becomes("http", "passing")
+                assert said == f"HTTP GET http://{target}:80/index.html: 200 OK Output: \n"
+            assert agent.log.count("is not the container itself") == (not checks)
+        finally:
+            docker.api.remove_container(container, force=True)
+            agent.close()
+    docker.cleanup()
 
 
 class Script:

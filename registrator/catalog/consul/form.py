@@ -98,13 +98,26 @@ def _probed(check: Check) -> dict[str, Any]:
 
 
 def _http(check: Check) -> dict[str, Any]:
-    return _probed(check) | {
-        "HTTP": check.target,
-        "Method": check.method,
-        "Header": {name: list(values) for name, values in check.header},
-        "Body": check.body,
-        "TLSSkipVerify": check.tls_skip_verify,
-    }
+    """An HTTP check; where Consul may be led elsewhere it keeps one octet of what comes back, its least.
+
+    Consul inflates what is compressed unless the request says that nothing
+    may be. `DisableRedirects` is known from 1.15 on, and ignored before.
+    """
+    confined = {"DisableRedirects": True} if not check.redirects else {}
+    terse = {"OutputMaxSize": 1} if check.foreign or not check.redirects else {}
+    return (
+        _probed(check)
+        | confined
+        | terse
+        | {
+            "HTTP": check.target,
+            "Method": check.method,
+            "Header": {"Accept-Encoding": ["identity"]}
+            | {name: list(values) for name, values in check.header},
+            "Body": check.body,
+            "TLSSkipVerify": check.tls_skip_verify,
+        }
+    )
 
 
 def _tcp(check: Check) -> dict[str, Any]:
