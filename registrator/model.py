@@ -274,7 +274,10 @@ class Instance:
     `address` and `port` are the preferred ones, `addresses` all of them.
     `health` is present only where the agent owns a TTL check (Docker health,
     or a paused container); its check is then among `checks` with the id
-    `health_check_id(instance.id)`.
+    `health_check_id(instance.id)`. `inherits` is set where the id is the
+    container's own default one: the names of services that an earlier
+    registrator may have left under it. Nothing else that is not ours is ever
+    replaced.
     """
 
     id: str
@@ -288,6 +291,7 @@ class Instance:
     checks: tuple[Check, ...] = ()
     health: Health | None = None
     enable_tag_override: bool = False
+    inherits: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def owner(self) -> str:
