@@ -24,7 +24,7 @@ from registrator.bridge.addresses import Host, addresses, probed_address, regist
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.ids import default_id, refusal
 from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
-from registrator.bridge.naming import all_tags, default_name, image_name, port_id, with_suffix
+from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -131,7 +131,6 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
     default = default_name(container, subject.policy, problems)
     names = _names(subject, port, wishes, default, problems, several=several)
     base = _unnamed(subject, port, _with_own_id(subject, wishes, names, problems), problems)
-    inherited = _inherited(subject, port, default, names)
     if base is None:
         if wishes.names:
             problems.append(Problem(container.name, "has no address to register", "attach it to a network"))
@@ -143,7 +142,7 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
             id=f"{base.id}:{name}" if number else base.id,
             service=name,
             meta={**base.meta, **original},
-            inherits=inherited if base.id == default_id(subject.host.name, container, port) else frozenset(),
+            inherits=base.id == default_id(subject.host.name, container, port),
         )
         for number, name in enumerate(names)
     ]
@@ -179,13 +178,6 @@ def _with_own_id(subject: _Subject, wishes: Wishes, names: list[str], problems: 
         return wishes
     problems.append(refused)
     return replace(wishes, id="")
-
-
-def _inherited(subject: _Subject, port: Port, default: str, names: list[str]) -> frozenset[str]:
-    """The names under which an earlier registrator may have left this port's default id."""
-    given = subject.keys.at(port.number, port.protocol).get("name", "")
-    known = {*names, given, default, image_name(subject.container.image)}
-    return frozenset(known | {f"{name}-{port.number}" for name in known})
 
 
 def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Problem]) -> Instance | None:

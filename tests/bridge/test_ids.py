@@ -102,22 +102,30 @@ def test_what_is_put_behind_an_id_is_looked_at_too(
     assert {problem.subject for problem in problems} == {"SERVICE_ID"}
 
 
-def test_a_default_id_inherits_what_registrator_left_and_no_other_id_does() -> None:
-    """The names that gliderlabs/registrator would have given: the label's, the image's, with the port."""
-    labels = {"SERVICE_NAME": "My shop,second"}
-    first, second = instances(container(exposed(80), labels=labels), HOST, POLICY)[0]
-    assert {"My-shop", "My shop,second", "web", "web-80"} <= first.inherits
-    assert "vault" not in first.inherits
-    assert second.id == f"{first.id}:second"
-    (chosen,) = instances(container(exposed(80), labels={"SERVICE_ID": "mine"}), HOST, POLICY)[0]
-    assert chosen.inherits == frozenset()
-    (other,) = instances(container(exposed(80), labels={"SERVICE_ID": "node2:c1:80"}), HOST, POLICY)[0]
-    assert other.inherits == frozenset()
+@pytest.mark.parametrize(
+    ("labels", "inherits"),
+    [
+        ({}, [True]),
+        ({"SERVICE_NAME": "a,b"}, [True, True]),
+        ({"SERVICE_ID": DEFAULT}, [True]),
+        ({"SERVICE_ID": "mine"}, [False]),
+        ({"SERVICE_ID": "node2:c1:80"}, [False]),
+        ({"SERVICE_ID": "node1:c1:81"}, [False]),
+        ({"SERVICE_ID": "node1:shop:80"}, [True]),
+    ],
+    ids=str,
+)
+def test_only_a_default_id_inherits_what_an_earlier_registrator_left(
+    labels: dict[str, str], inherits: list[bool]
+) -> None:
+    """Of its very port, on this node."""
+    found, _ = instances(container(exposed(80), labels=labels), HOST, POLICY)
+    assert [instance.inherits for instance in found] == inherits
 
 
 def test_what_is_inherited_makes_no_difference_to_a_plan() -> None:
     """It is not registered, so it is not read back."""
-    assert Instance("a", "b", "", 0, inherits=frozenset({"c"})) == Instance("a", "b", "", 0)
+    assert Instance("a", "b", "", 0, inherits=True) == Instance("a", "b", "", 0)
 
 
 def names(policy: Policy, container: Container) -> list[str]:

@@ -124,12 +124,12 @@ def holder_of(service: form.JSON) -> Holder:
 def may_replace(instance: Instance, service: form.JSON) -> bool:
     """Whether an instance may be written over the service that has its id.
 
-    Our own, of course. Another's only under the container's own default id and
-    one of its names: that is what gliderlabs/registrator left of it, or, where
-    it is marked, an engine that was set up again and has another id since.
+    Our own, of course. Another's only under the container's own default id,
+    which belongs to it: that is what gliderlabs/registrator left of it, or,
+    where it is marked, an engine that was set up again and has another id since.
     """
     holder = holder_of(service)
     if holder.owner and holder.owner == instance.owner:
         return True
-    fits = service.get("Service") in instance.inherits and not service.get("Kind")
-    return fits and (bool(holder.owner) or form.OLD_ID.fullmatch(instance.id) is not None)
+    left = bool(holder.owner) or form.OLD_ID.fullmatch(instance.id) is not None
+    return instance.inherits and left and not service.get("Kind")
