@@ -24,7 +24,7 @@ from registrator.logs import set_up
 from registrator.maintenance import maintenance
 from registrator.model import Failure
 from registrator.options import option
-from registrator.policy import Policy
+from registrator.policy import DENIED_NAMES, Policy
 from registrator.settings import (
     SettingError,
     Settings,
@@ -36,6 +36,7 @@ from registrator.settings import (
     parse_ips,
     parse_listens,
     parse_meta,
+    parse_names,
     parse_seconds,
 )
 
@@ -159,6 +160,20 @@ def cli() -> None:
     default="",
     help='The name of what names no service, say {{index .Config.Labels "app"}}.',
 )
+@option(
+    "--allow-names",
+    metavar="GLOB",
+    multiple=True,
+    help="Let containers take only service names that match, say 'web*'; repeatable.  [default: any]",
+)
+@option(
+    "--deny-names",
+    metavar="GLOB",
+    multiple=True,
+    default=DENIED_NAMES,
+    show_default=True,
+    help="Let no container take a service name that matches; repeatable, '' denies none.",
+)
 @option("--allow-script-checks", is_flag=True, help="Let labels ask for checks that run a command.")
 @option(
     "--own-checks-only",
@@ -277,6 +292,8 @@ def _policy(options: dict[str, Any], read: _Reader) -> Policy:
         meta=read("meta", lambda texts: tuple(map(parse_meta, texts))) or (),
         allow_script_checks=options["allow_script_checks"],
         own_checks_only=options["own_checks_only"],
+        allow_names=read("allow_names", parse_names) or (),
+        deny_names=read("deny_names", parse_names) or (),
         deregister=options["deregister"],
         deregister_after=read("deregister_after", parse_seconds),
     )

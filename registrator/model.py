@@ -282,7 +282,9 @@ class Instance:
     `address` and `port` are the preferred ones, `addresses` all of them.
     `health` is present only where the agent owns a TTL check (Docker health,
     or a paused container); its check is then among `checks` with the id
-    `health_check_id(instance.id)`.
+    `health_check_id(instance.id)`. `inherits`: the id is the container's
+    own default one, so what an earlier registrator left under it is taken
+    over. Nothing else that is not ours is ever replaced.
     """
 
     id: str
@@ -296,6 +298,7 @@ class Instance:
     checks: tuple[Check, ...] = ()
     health: Health | None = None
     enable_tag_override: bool = False
+    inherits: bool = field(default=False, compare=False)
 
     @property
     def owner(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from registrator.model import Container
 
@@ -11,6 +12,14 @@ ALWAYS, ON_SUCCESS, NEVER = "always", "on-success", "never"
 
 # The label by which a container opts in or out, whatever else it says.
 ENABLE_LABEL = "registrator.enable"
+
+# Names that machines look up by themselves, in the domains that they search, and believe (WPAD, ISATAP);
+# that mean every machine itself; and the ends of others' names: with a tag `www.bank` a service `com` is
+# www.bank.com to whoever searches the zone. Nobody has a service of such a name.
+DENIED_NAMES = ("wpad", "isatap", "localhost", "localdomain", "com", "net", "edu", "gov", "mil", "arpa")
+
+# Of these a tag is enough: `wpad.web.service.consul` is what a machine that searches web.service.consul asks.
+SEARCHED_NAMES = frozenset(("wpad", "isatap"))
 
 SIGNALLED = 128  # set in the exit code of a container that a signal ended
 
@@ -47,6 +56,8 @@ class Policy:
     allow_script_checks: bool = False
     own_checks_only: bool = False  # no check of anything but the container itself
     deregister: str = ALWAYS
+    allow_names: tuple[str, ...] = ()  # globs in lower case, one of which a service's name matches; none: any
+    deny_names: tuple[str, ...] = DENIED_NAMES  # globs in lower case, none of which it matches
     deregister_after: float = 0.0  # seconds a check may be critical before the catalog drops the instance
 
 
@@ -70,3 +81,11 @@ def keeps(policy: Policy, gone: Container | None) -> bool:
     if policy.deregister == ON_SUCCESS:
         return gone is not None and gone.exit_code != 0 and not gone.exit_code & SIGNALLED
     return policy.deregister == NEVER
+
+
+def allows_name(policy: Policy, name: str) -> bool:
+    """Whether a container may take the name of a service; case does not count, as in DNS."""
+    name = name.lower()
+    if any(fnmatchcase(name, glob) for glob in policy.deny_names):
+        return False
+    return not policy.allow_names or any(fnmatchcase(name, glob) for glob in policy.allow_names)

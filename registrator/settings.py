@@ -23,6 +23,7 @@ LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 CONSTRAINT = re.compile(r"(?P<bang>!)?(?P<key>[^=!\s]+)(?:(?P<operator>!?=)(?P<value>.*))?", re.DOTALL)
 PORT = re.compile(r"[0-9]{1,5}")
+NAME_GLOB = re.compile(r"[a-z0-9_*?\[\]!-]{1,63}")
 META = re.compile(r"(?!consul-|registrator-)[A-Za-z0-9_-]{1,128}")
 
 
@@ -181,6 +182,17 @@ def parse_constraint(text: str) -> Constraint:
         raise SettingError(f"{text!r} is no constraint; write key, !key, key=value or key!=value")
     negated = bool(match["bang"]) or match["operator"] == "!="
     return Constraint(match["key"], match["value"] if match["operator"] else None, negated)
+
+
+def parse_names(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Globs of service names, repeated or in comma lists, lower-cased. Raises SettingError."""
+    globs = [part.strip().lower() for text in texts for part in text.split(",")]
+    for glob in filter(None, globs):
+        if not NAME_GLOB.fullmatch(glob):
+            raise SettingError(
+                f"{glob!r} is not a pattern for names; use letters, digits, -, _ and the wildcards * ? [...]"
+            )
+    return tuple(dict.fromkeys(filter(None, globs)))
 
 
 def parse_meta(text: str) -> tuple[str, str]:

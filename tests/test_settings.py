@@ -18,6 +18,7 @@ from registrator.settings import (
     parse_ips,
     parse_listen,
     parse_listens,
+    parse_names,
 )
 
 
@@ -142,3 +143,15 @@ def test_any_text_is_an_address_or_a_setting_error(text: str) -> None:
     for parse in (parse_listen, parse_domain, lambda t: parse_consul(t, {}), lambda t: parse_ips((t,))):
         with contextlib.suppress(SettingError):
             parse(text)
+
+
+def test_names_are_globs_in_lower_case_repeated_or_in_a_list() -> None:
+    """As the other repeatable options, and none at all."""
+    assert parse_names(("Web*, db", "api-[0-9]", "web*")) == ("web*", "db", "api-[0-9]")
+    assert parse_names(("", " , ")) == ()
+
+
+@pytest.mark.parametrize("text", ["a b", "a.b", "a/b", "x" * 64, "größe", "a\n"])
+def test_what_no_name_can_match_is_not_a_pattern(text: str) -> None:
+    with pytest.raises(SettingError, match="is not a pattern for names"):
+        parse_names((text + "x",))

@@ -22,6 +22,7 @@ from dataclasses import astuple, dataclass, replace
 
 from registrator.bridge.addresses import Host, addresses, is_own, probed_address, registered_address
 from registrator.bridge.checks import parse_checks
+from registrator.bridge.ids import default_id, refusal
 from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
 from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
 from registrator.limits import CHECKS_OF_CONTAINER
@@ -41,7 +42,7 @@ from registrator.model import (
     Task,
     health_check_id,
 )
-from registrator.policy import Policy, selects
+from registrator.policy import Policy, allows_name, selects
 
 META_NAME = "registrator-name"
 META_STARTED = "registrator-started"
@@ -129,28 +130,56 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
         return []
     if several and wishes.id and not wishes.own_id:
         wishes = replace(wishes, id=f"{wishes.id}:{port_id(port)}")
-    base = _unnamed(subject, port, wishes, problems)
+    default = default_name(container, subject.policy, problems)
+    names = _names(subject, port, wishes, default, problems, several=several)
+    base = _unnamed(subject, port, _with_own_id(subject, wishes, names, problems), problems)
     if base is None:
         if wishes.names:
             problems.append(Problem(container.name, "has no address to register", "attach it to a network"))
         return []
-    default = default_name(container, subject.policy, problems)
-    named: list[Instance] = []
-    for wanted in wishes.names or (dns_safe(default),):
-        if not wanted:
-            problems.append(Problem(container.name, f"{default!r} gives no name for DNS", "set SERVICE_NAME"))
-            continue
-        name = with_suffix(wanted, port) if several and not wishes.own_name else wanted
-        original = {} if wishes.names or wanted == default else {META_NAME: default}
-        named.append(
-            replace(
-                base,
-                id=f"{base.id}:{name}" if named else base.id,
-                service=name,
-                meta={**base.meta, **original},
-            )
+    original = {} if wishes.names or dns_safe(default) == default else {META_NAME: default}
+    named = [
+        replace(
+            base,
+            id=f"{base.id}:{name}" if number else base.id,
+            service=name,
+            meta={**base.meta, **original},
+            inherits=base.id == default_id(subject.host.name, container, port),
         )
+        for number, name in enumerate(names)
+    ]
     return [_with_checks(subject, port, instance, problems) for instance in named]
+
+
+def _names(
+    subject: _Subject, port: Port, wishes: Wishes, default: str, problems: list[Problem], *, several: bool
+) -> list[str]:
+    """The names of a port that may be taken; those that may not are said."""
+    names: list[str] = []
+    for wanted in wishes.names or (dns_safe(default),):
+        name = with_suffix(wanted, port) if wanted and several and not wishes.own_name else wanted
+        if not name:
+            what = Problem(subject.container.name, f"{default!r} gives no name for DNS", "set SERVICE_NAME")
+            problems.append(what)
+        elif not allows_name(subject.policy, name):
+            remedy = "choose another name, or see --allow-names and --deny-names"
+            problems.append(
+                Problem(subject.container.name, f"may not take the name {name!r}, it is left out", remedy)
+            )
+        else:
+            names.append(name)
+    return names
+
+
+def _with_own_id(subject: _Subject, wishes: Wishes, names: list[str], problems: list[Problem]) -> Wishes:
+    """The wishes without an id that this container may not have, under any of its names."""
+    if not wishes.id:
+        return wishes
+    refused = refusal((wishes.id, *(f"{wishes.id}:{name}" for name in names[1:])), subject.container)
+    if refused is None:
+        return wishes
+    problems.append(refused)
+    return replace(wishes, id="")
 
 
 def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Problem]) -> Instance | None:
@@ -165,8 +194,7 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
     if container.started:  # the same for the container's whole life: it costs no write of its own
         own[META_STARTED] = container.started
     return Instance(
-        # As gliderlabs/registrator writes it.
-        id=wishes.id or f"{host.name}:{container.name}:{port_id(port)}",
+        id=wishes.id or default_id(host.name, container, port),
         service="",
         address=preferred.ip,
         port=preferred.port,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registrator.bridge.labels import MAX_LABEL, Wishes, dns_safe, split_tags
+from registrator.bridge.labels import MAX_LABEL, Wishes, dns_safe, short, split_tags
 from registrator.bridge.template import TemplateError, is_template, render
 from registrator.model import Container, Port, Problem
-from registrator.policy import Policy
+from registrator.policy import SEARCHED_NAMES, Policy
 
 
 def default_name(container: Container, policy: Policy, problems: list[Problem]) -> str:
@@ -45,10 +45,22 @@ def all_tags(
     container: Container, port: Port, wishes: Wishes, policy: Policy, problems: list[Problem]
 ) -> tuple[str, ...]:
     """The container's own tags, the operator's, and "udp"; sorted, as the catalog reports them."""
-    own = _tags("SERVICE_TAGS", wishes.tags, container, problems)
+    own = _believed(_tags("SERVICE_TAGS", wishes.tags, container, problems), problems)
     forced = _tags("--tags", policy.tags, container, problems)
     protocol = ("udp",) if port.protocol == "udp" else ()
     return tuple(sorted({*own, *forced, *protocol}))
+
+
+def _believed(tags: tuple[str, ...], problems: list[Problem]) -> tuple[str, ...]:
+    """The tags without those that would be names that machines look up, and believe, by themselves."""
+    refused = [tag for tag in tags if tag.partition(".")[0].lower() in SEARCHED_NAMES]
+    if not refused:
+        return tags
+    problems.extend(
+        Problem("SERVICE_TAGS", f"may not have the tag {short(tag)!r}, it is left out", "choose another tag")
+        for tag in refused
+    )
+    return tuple(tag for tag in tags if tag not in refused)
 
 
 def _tags(source: str, text: str, container: Container, problems: list[Problem]) -> tuple[str, ...]:

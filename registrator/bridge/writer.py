@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
 from registrator.bridge.contests import Contests
 from registrator.bridge.holdings import Holdings
 from registrator.bridge.plan import Plan
-from registrator.catalog import Refused, Registry
+from registrator.catalog import Refused, Registry, Taken
 from registrator.journal import DEREGISTERED, HEALTH, REGISTERED, Journal
 from registrator.model import Health, Instance
 from registrator.settings import join_host_port
@@ -77,6 +77,10 @@ class Writer:
         for instance_id, write in writes:
             try:
                 await write()
+            except Taken as refusal:
+                if self.holdings.holder(instance_id) == container_id:
+                    self.holdings.drop(instance_id)  # what is there is not ours to remove either
+                self._say_refused(instance_id, str(refusal))
             except Refused as refusal:
                 self._say_refused(instance_id, str(refusal))
             else:
@@ -90,7 +94,8 @@ class Writer:
     async def withdraw(self) -> None:
         """Take out all that is held. Raises `Failure`."""
         for instance_id in self.holdings:
-            await self._registry.deregister(instance_id)
+            with suppress(Taken):
+                await self._registry.deregister(instance_id)
             self.holdings.drop(instance_id)
 
     @contextmanager
@@ -124,6 +129,8 @@ class Writer:
         with self._write(instance_id):
             try:
                 await self._registry.report(instance_id, health)
+            except Taken:
+                raise
             except Refused:
                 if before is not None:  # it is not there as we know it: it has to be registered anew
                     self.holdings.doubt(before)

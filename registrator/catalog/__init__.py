@@ -27,6 +27,10 @@ class Refused(CatalogError):
     """The catalog answered and said no (a bad definition, a token without the right)."""
 
 
+class Taken(Refused):
+    """The id of an instance, or of a check, is somebody else's there: nothing was written."""
+
+
 class Registry(Protocol):
     """What the bridge writes to. Every method raises `CatalogError` when it failed."""
 
@@ -43,11 +47,15 @@ class Registry(Protocol):
         ...
 
     async def register(self, instance: Instance) -> None:
-        """Create or replace an instance, its checks and its health, in one write."""
+        """Create or replace an instance, its checks and its health, in one write.
+
+        Raises `Taken` where its id, or that of one of its checks, is another's,
+        unless that is what an earlier registrator left (`Instance.inherits`).
+        """
         ...
 
     async def deregister(self, instance_id: str) -> None:
-        """Remove an instance and its checks; an unknown id is not an error."""
+        """Remove an instance and its checks; an unknown id is not an error. Raises `Taken` for another's."""
         ...
 
     async def report(self, instance_id: str, health: Health) -> None:

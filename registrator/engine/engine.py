@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -50,6 +52,7 @@ class DockerEngine:
         self._complaint = Complaint(log)
         self._gateways = SharedRead(self._read_gateways)
         self._without_gateways = Complaint(log)
+        self._are_tasks: dict[str, bool] = {}  # by container with a task's labels, for its whole life
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -67,7 +70,10 @@ class DockerEngine:
 
     async def containers(self) -> list[Listed]:
         """All containers whose processes exist, running or paused (`GET /containers/json`)."""
-        return await self._listed("/containers/json", parse_listed)
+        listed = await self._listed("/containers/json", parse_listed)
+        present = {container.id for container in listed}
+        self._are_tasks = {key: known for key, known in self._are_tasks.items() if key in present}
+        return listed
 
     async def services(self) -> list[SwarmService]:
         """All services of the Swarm (`GET /services`); only a manager that has a leader can tell."""
@@ -77,9 +83,12 @@ class DockerEngine:
         """One container (`GET /containers/{id}/json`); None when the engine says that there is none.
 
         One that is on a Swarm's network has its place on docker_gwbridge among its networks.
+        It is a task only where the engine runs it as one: anybody may give a container a task's labels.
         """
         path = f"/containers/{quote(container_id, safe='')}/json"
         container = await self._if_known(path, parse_inspect)
+        if container is not None and container.task is not None and not await self._is_task(container.id):
+            container = replace(container, task=None)
         if container is None or not any(network.of_swarm for network in container.networks):
             return container
         return with_gateway(container, await self._gateways())
@@ -119,6 +128,22 @@ class DockerEngine:
                 else:
                     self._complaint.over("the Docker engine at %s is back", self._endpoint)
                 yield event
+
+    async def _is_task(self, container_id: str) -> bool:
+        """Whether a Swarm's own agent made a container (`GET /containers/json`, filter is-task).
+
+        The engine keeps this to itself: it is not among what a container is made with, nor in its document.
+        """
+        if container_id not in self._are_tasks:
+            filters = json.dumps({"is-task": ["true"], "id": [container_id]})
+            try:
+                found = await self._listed(f"/containers/json?all=1&filters={quote(filters)}", parse_listed)
+            except Refused as error:
+                if error.status != 400:  # an engine that knows of no tasks
+                    raise
+                found = []
+            self._are_tasks[container_id] = any(listed.id == container_id for listed in found)
+        return self._are_tasks[container_id]
 
     async def _read_gateways(self) -> dict[str, Attachment]:
         """The containers on docker_gwbridge; none where a proxy before the engine hides it."""

@@ -202,6 +202,8 @@ def _stop_timeout(value: object) -> float:
 def _task(labels: Mapping[str, str]) -> Task | None:
     """The Swarm task, from the labels that the engine itself puts on a task's container.
 
+    Others may put them on theirs: `DockerEngine.inspect` asks the engine whether it is one.
+
     A task's name is "<service>.<slot or node id>.<task id>", and a service's
     own name may have dots.
     """

@@ -286,10 +286,15 @@ def checks(snapshot: Snapshot) -> Iterator[tuple[Entry, CheckResult, int]]:
 
 
 def peers(snapshot: Snapshot, local: Node | None) -> list[str]:
-    """`GET /v1/status/peers`: Consul's servers; where there are none, the agent's own node stands for one."""
-    servers = snapshot.services.get(SERVERS)
+    """`GET /v1/status/peers`: Consul's servers; where there are none, the agent's own node stands for one.
+
+    A server registers itself, with the name as its id. A container that is
+    named so is not one, whoever registered it.
+    """
+    named = snapshot.services.get(SERVERS)
+    servers = [e for e in named.entries if e.instance.id == SERVERS and not e.instance.owner] if named else []
     if servers:
-        return [join_host_port(entry.address, entry.instance.port) for entry in servers.entries]
+        return [join_host_port(entry.address, entry.instance.port) for entry in servers]
     return [join_host_port(local.address, SERVER_PORT)] if local else []
 
 

@@ -11,7 +11,7 @@ import pytest
 from registrator.bridge import reconcile
 from registrator.bridge.contests import PATIENCE, Contests
 from registrator.bridge.instances import instances
-from registrator.catalog import Refused
+from registrator.catalog import Refused, Taken
 from registrator.model import META_CONTAINER, META_OWNER, Container, Event, Failure, Instance
 from registrator.policy import Policy
 from tests.bridge.build import HOST, container, exposed
@@ -51,6 +51,49 @@ async def test_a_refused_instance_spoils_none_of_its_containers_others(
         await rounds(world, 3)
         assert world.registry.writes.count(f"register {ID}") > 2
         assert [r.getMessage() for r in caplog.records] == [f"{ID}: the catalog says no"]
+
+
+async def test_what_is_not_written_because_it_is_anothers_is_not_removed_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When its container goes there is nothing to take out. Said once; when the id is free it is written."""
+
+    class Guarded(MemoryRegistry):
+        free = False
+
+        async def register(self, instance: Instance) -> None:
+            if instance.id == ID and not self.free:
+                self.calls.append(f"register {ID}")
+                raise Taken("held by somebody else")
+            await super().register(instance)
+
+    registry = Guarded()
+    async with running(MemoryEngine(A, B), registry, resync=0.01) as world:
+        await until(lambda: world.stats.ready)
+        await rounds(world, 3)
+        world.engine.put(replace(A, state="exited"), "die")
+        await until(lambda: world.stats.containers == 1)
+        await rounds(world)
+        assert f"deregister {ID}" not in registry.writes
+        assert [r.getMessage() for r in caplog.records] == [f"{ID}: held by somebody else"]
+        registry.free = True
+        world.engine.put(A)
+        await until(world.is_true)
+
+
+async def test_what_somebody_took_over_is_let_go_at_the_farewell() -> None:
+    """One instance that is not ours any more does not keep the others in the catalog."""
+
+    class Overtaken(MemoryRegistry):
+        async def deregister(self, instance_id: str) -> None:
+            if instance_id == ID:
+                raise Taken("held by somebody else")
+            await super().deregister(instance_id)
+
+    async with running(MemoryEngine(A, B), Overtaken()) as world:
+        await until(world.is_true)
+        await world.loop.withdraw()
+        assert set(world.registry.instances) == {ID}
 
 
 async def test_an_instance_whose_health_check_is_lost_is_registered_anew(

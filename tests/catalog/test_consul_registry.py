@@ -180,7 +180,7 @@ async def test_what_other_engines_hold_is_told_and_what_nobody_owns_is_not(
     consul_shared: ConsulServer,
 ) -> None:
     """An id that gliderlabs/registrator left behind is nobody's: its successor carries it on."""
-    mine = replace(web(), id=unique("web"))
+    mine = replace(web(), id=f"node1:{unique('web')}:80", inherits=True)
     theirs = replace(mine, id=unique("web"), meta={META_OWNER: "engine-2"})
     left = {"ID": mine.id, "Name": mine.service, "Port": 1}
     await asyncio.to_thread(consul_shared.put, "/v1/agent/service/register", left)

@@ -19,7 +19,7 @@ from registrator.engine import DockerEngine, EngineError, Unreachable
 from registrator.engine.errors import Refused
 from registrator.model import Engine, Event
 from registrator.stats import Stats
-from tests.engine.documents import ID, event
+from tests.engine.documents import ID, LABELS, event, inspected, listed
 from tests.engine.fake import HANG, PING, fake_engine, http
 
 READS: list[Callable[[DockerEngine], Awaitable[object]]] = [
@@ -305,3 +305,43 @@ async def test_events_in_pieces_and_what_is_none(tmp_path: Path, caplog: pytest.
         seen = [await anext(events) for _ in range(4)]
     assert seen == [Event(), Event(ID, "start"), Event(ID, "start"), Event()]
     assert "is no Docker engine" in caplog.messages[0]
+
+
+TASK_LIST = "/containers/json"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_task"),
+    [
+        (http(json.dumps([listed()])), True),
+        (http("[]"), False),
+        (http(json.dumps([listed(Id="f" * 64)])), False),
+        (http('{"message":"invalid filter"}', "400 Bad Request"), False),
+    ],
+    ids=["the engine says so", "it has a task's labels alone", "another is", "an engine without tasks"],
+)
+async def test_a_task_is_what_the_engine_lists_as_one(tmp_path: Path, answer: bytes, is_task: bool) -> None:  # noqa: FBT001
+    """Labels are anybody's. The engine is asked once in a container's life, and of no other container."""
+    document = http(json.dumps(inspected(config={"Labels": LABELS})))
+    answers = {f"/{ID}/json": document, TASK_LIST: answer}
+    async with fake_engine(tmp_path, answers) as (url, fake), DockerEngine(url, stats=Stats()) as engine:
+        for _ in range(3):
+            container = await engine.inspect(ID)
+            assert container is not None
+            assert (container.task is not None) is is_task
+        asked = [path for path in fake.requests if TASK_LIST in path]
+        assert len(asked) == 1
+        filters = json.loads(parse_qs(urlsplit(asked[0]).query)["filters"][0])
+        assert filters == {"is-task": ["true"], "id": [ID]}
+        fake.answers[f"/{ID}/json"] = http(json.dumps(inspected()))
+        assert (await engine.inspect(ID)) is not None
+        assert len([path for path in fake.requests if TASK_LIST in path]) == 1
+
+
+async def test_a_task_that_cannot_be_proven_now_is_not_looked_at_yet(tmp_path: Path) -> None:
+    """A read that failed is not an answer: neither a task nor none."""
+    document = http(json.dumps(inspected(config={"Labels": LABELS})))
+    answers = {f"/{ID}/json": document, TASK_LIST: http('{"message":"busy"}', "500 No")}
+    async with fake_engine(tmp_path, answers) as (url, _), DockerEngine(url, stats=Stats()) as engine:
+        with pytest.raises(Refused):
+            await engine.inspect(ID)

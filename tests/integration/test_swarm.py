@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.agent import AgentProcess
 from tests.support.consul import ConsulServer
-from tests.support.engine import STUBBORN, PrivateEngine, unique, until_told, wait_for
+from tests.support.engine import STUBBORN, Docker, PrivateEngine, unique, until_told, wait_for
 from tests.support.swarm import OneNodeSwarm
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul]
@@ -122,6 +122,35 @@ def test_a_task_has_its_place_in_meta_and_its_overlay_address_alone(node: Node, 
         assert tagged(instance) == {network: f"{instance['Address']}:80"}
         assert instance["Address"].startswith("10.0.")
     assert {first["Meta"]["registrator-swarm-slot"], second["Meta"]["registrator-swarm-slot"]} == {"1", "2"}
+
+
+def test_a_plain_container_with_a_tasks_labels_is_not_a_task(node: Node, name: str) -> None:
+    """Its name, labels and network may be as a task's: it gets neither the service's name nor its facts."""
+    network = unique("net")
+    node.swarm.overlay(network)
+    node.swarm.service(name, networks=[network], mesh={18088: 80}, deploy={"SERVICE_TAGS": "deploy"})
+    (task,) = node.swarm.containers(name)
+    labels = node.swarm.api.inspect_container(task)["Config"]["Labels"]
+    forger = Docker(node.swarm.url)
+    forged = {
+        **labels,
+        "com.docker.swarm.task.id": "0" * 25,
+        "com.docker.swarm.task.name": f"{name}.2.{'0' * 25}",
+    }
+    try:
+        container = forger.run(f"{name}.2.{'0' * 25}", networks=[network], labels=forged, expose=["80/tcp"])
+        wait_for(lambda: len(node.entries("busybox")) == 1, "the forger under its image's name", 20)
+        (entry,) = node.entries("busybox")
+        assert entry["Service"]["Meta"]["registrator-container"] == container
+        assert not [key for key in entry["Service"]["Meta"] if key.startswith("registrator-swarm")]
+        assert "deploy" not in entry["Service"]["Tags"]
+        assert tagged(entry["Service"]).keys() == {network}
+        instance = node.instance(name)
+        assert instance["Meta"]["registrator-container"] == task
+        assert instance["Tags"] == ["deploy"]
+    finally:
+        forger.cleanup()
+    wait_for(lambda: not node.entries("busybox"), "its end")
 
 
 def test_a_mesh_port_is_the_nodes_own_and_needs_no_expose(node: Node, name: str) -> None:

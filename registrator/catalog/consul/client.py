@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import yarl
@@ -117,6 +118,11 @@ class Adapter(base.HTTPClient):  # type: ignore[misc]  # python-consul2 has no t
         except ValueError:
             raise errors.from_nonsense(self._address, request) from None
 
+    def uri(self, path: str, params: Params | None = None) -> str:
+        """The URL of a path whose names are `quoted`; the library would leave their slashes as they are."""
+        query = f"?{urlencode(params)}" if params else ""
+        return f"{self.base_uri}{path}{query}"
+
     get = partialmethod(_send, "GET")
     put = partialmethod(_send, "PUT")
     post = partialmethod(_send, "POST")
@@ -155,6 +161,15 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         """All services of the agent by id (GET /v1/agent/services)."""
         return dict(await self._parsed("agent/services", await self.agent.services(), _pair))
 
+    async def service(self, service_id: str) -> form.JSON | None:
+        """One service of the agent, None where it has none of that id (GET /v1/agent/service/:id)."""
+        path = f"agent/service/{quoted(service_id)}"
+        try:
+            reply = await self.http.get(None, f"/v1/{path}")
+        except errors.NotFound:
+            return None
+        return dict(await self._parsed(path, reply, _pair))
+
     async def checks(self) -> dict[str, form.JSON]:
         """All checks of the agent by id (GET /v1/agent/checks)."""
         return dict(await self._parsed("agent/checks", await self.agent.checks(), _pair))
@@ -169,11 +184,11 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def deregister(self, service_id: str) -> None:
         """Remove a service and its checks; raises `errors.NotFound` where Consul says that it has none."""
-        await self.agent.service.deregister(service_id)
+        await self.agent.service.deregister(quoted(service_id))
 
     async def deregister_check(self, check_id: str) -> None:
         """Remove one check (PUT /v1/agent/check/deregister/:id); raises `errors.NotFound` for none."""
-        await self.agent.check.deregister(check_id)
+        await self.agent.check.deregister(quoted(check_id))
 
     async def maintain_service(self, service_id: str, *, enable: bool, reason: str = "") -> None:
         """Begin or end a service's maintenance (PUT /v1/agent/service/maintenance/:id).
@@ -181,7 +196,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         One that is in maintenance already keeps its reason. Raises
         `errors.NotFound` for no such service.
         """
-        await self.agent.service.maintenance(service_id, _flag(enable), reason)
+        await self.agent.service.maintenance(quoted(service_id), _flag(enable), reason)
 
     async def maintain_node(self, *, enable: bool, reason: str = "") -> None:
         """Begin or end the maintenance of the agent's whole node (PUT /v1/agent/maintenance)."""
@@ -190,7 +205,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
     async def update_check(self, check_id: str, health: Health) -> None:
         """Move a TTL check (PUT /v1/agent/check/update/:id); the output goes in the body, not in the URL."""
         body = json.dumps({"Status": health.status, "Output": health.output})
-        await self.http.put(None, f"/v1/agent/check/update/{check_id}", data=body)
+        await self.http.put(None, f"/v1/agent/check/update/{quoted(check_id)}", data=body)
 
     # The catalog: what is registered anywhere. Each answer comes with its index.
 
@@ -215,8 +230,9 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def entries(self, service: str, index: int, wait: float) -> tuple[int, tuple[Entry, ...]]:
         """All instances of a service, healthy or not, in a steady order (GET /v1/health/service/:service)."""
-        reply = self._indexed(await self.health.service(service, index=index, wait=_seconds(wait)))
-        entries = await self._parsed(f"health/service/{service}", reply, form.entry)
+        name = quoted(service)
+        reply = self._indexed(await self.health.service(name, index=index, wait=_seconds(wait)))
+        entries = await self._parsed(f"health/service/{name}", reply, form.entry)
         return reply.index, tuple(sorted(entries, key=lambda entry: (entry.node.name, entry.instance.id)))
 
     async def datacenters(self) -> tuple[str, ...]:
@@ -227,7 +243,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def found(self, endpoint: str, name: str, datacenter: str) -> tuple[Entry, ...]:
         """The instances at GET /v1/health/:endpoint/:name, healthy or not: service, connect or ingress."""
-        path = f"health/{endpoint}/{name}"
+        path = f"health/{endpoint}/{quoted(name)}"
         entries = await self._parsed(path, await self._get(path, datacenter), form.entry)
         return tuple(sorted(entries, key=lambda entry: (entry.node.name, entry.instance.id)))
 
@@ -238,7 +254,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def node(self, name: str, datacenter: str = "") -> tuple[Node | None, tuple[Instance, ...]]:
         """A node, None where there is none of that name, and its services (GET /v1/catalog/node/:node)."""
-        path = f"catalog/node/{name}"
+        path = f"catalog/node/{quoted(name)}"
         document = dict(await self._parsed(path, await self._get(path, datacenter), _pair))
         with self._understanding(path):
             services = await in_slices((document.get("Services") or {}).values(), form.instance)
@@ -246,7 +262,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def query(self, name: str, datacenter: str) -> Selected:
         """What a prepared query finds (GET /v1/query/:query/execute); raises `errors.NotFound`."""
-        path = f"query/{name}/execute"
+        path = f"query/{quoted(name)}/execute"
         document = dict(await self._parsed(path, await self._get(path, datacenter), _pair))
         with self._understanding(path):
             entries = await in_slices(document["Nodes"] or (), form.entry)
@@ -263,17 +279,18 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
 
     async def keys(self, prefix: str, index: int, wait: float) -> tuple[int, dict[str, facts.Key]]:
         """All keys that start with `prefix` and that the token may read (GET /v1/kv/:prefix?recurse)."""
-        reply = self._indexed(await self.kv.get(prefix, index=index, wait=_seconds(wait), recurse=True))
-        return reply.index, dict(await self._parsed(f"kv/{prefix}", reply, facts.key))
+        below = quoted(prefix, safe="/:")
+        reply = self._indexed(await self.kv.get(below, index=index, wait=_seconds(wait), recurse=True))
+        return reply.index, dict(await self._parsed(f"kv/{below}", reply, facts.key))
 
     async def put_key(self, key: str, value: str, index: int) -> bool:
         """Write a key if it is still as it was at `index` (0: absent), and say so (PUT /v1/kv/:key)."""
-        reply: Reply = await self.kv.put(key, value, cas=index)
+        reply: Reply = await self.kv.put(quoted(key, safe="/:"), value, cas=index)
         return reply.body.strip() == "true"
 
     async def delete_key(self, key: str, index: int) -> bool:
         """Delete a key if it is still as it was at `index`, and say so (DELETE /v1/kv/:key)."""
-        reply: Reply = await self.kv.delete(key, cas=index)
+        reply: Reply = await self.kv.delete(quoted(key, safe="/:"), cas=index)
         return reply.body.strip() == "true"
 
     def _indexed(self, reply: Reply) -> Reply:
@@ -294,6 +311,11 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.from_nonsense(self.address, f"GET /v1/{path}") from error
+
+
+def quoted(name: str, safe: str = ":") -> str:
+    """A name as one part of a URL's path, whatever is in it."""
+    return quote(name.encode("utf-8", "surrogatepass"), safe=safe)
 
 
 def timeout_for(params: Params) -> float:

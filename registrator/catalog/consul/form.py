@@ -46,6 +46,10 @@ COMMANDS = frozenset(("script", "docker"))
 ADDRESS_KEY = re.compile(r"(?P<network>.*)/(?P<id>[0-9a-z]{12}|)/ipv[46]", re.DOTALL)
 
 
+# An id as gliderlabs/registrator writes it: `<host>:<container>:<port>`, with `:udp` where it is that.
+OLD_ID = re.compile(r"[^:]+:[^:]+:[0-9]+(:udp)?")
+
+
 # To Consul ------------------------------------------------------------------
 
 
