@@ -142,6 +142,7 @@ class Container:
     compose_service: str = ""
     compose_project: str = ""
     task: Task | None = None
+    refused: tuple[Problem, ...] = ()  # what of its document is beyond a limit
 
     @property
     def up(self) -> bool:
@@ -183,11 +184,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something refused: `subject` (a label, a container), what is wrong, what to do."""
+    """Something refused: `subject` (a label, a container), what is wrong, what to do.
+
+    `limit` is the name of the limit that was hit, where it is one.
+    """
 
     subject: str
     what: str
     remedy: str
+    limit: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.what}; {self.remedy}"

@@ -11,10 +11,13 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+from registrator.bridge.bounds import beyond
 from registrator.bridge.labels import read_flag, short
 from registrator.duration import parse_duration
+from registrator.limits import CHECK_HEADERS
 from registrator.model import CRITICAL, PASSING, WARNING, Check, Instance, Problem
 from registrator.policy import Policy
 from registrator.settings import join_host_port
@@ -27,6 +30,9 @@ MAX_THRESHOLD = 1000
 # Values that ask for a check without saying more, as in SERVICE_CHECK_TCP=true.
 PLAIN = frozenset(("1", "t", "true", "y", "yes", "on", "any"))
 LEGACY_HELPER = "check-cmd"  # the script that SERVICE_CHECK_CMD has always been handed to
+
+
+Header = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,26 +184,36 @@ def _has_port(request: _Request, key: str) -> bool:
     return bool(request.instance.port)
 
 
-def _header(request: _Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _header(request: _Request) -> Header:
     """CHECK_HEADER: JSON, {"Name": "value"} or {"Name": ["value", ...]}."""
     text = request.text("header")
     if not text:
         return ()
+    header = _parsed_header(text)
+    if header is None:
+        request.refuse(
+            "header", f"{short(text)!r} is no header, left out", 'write JSON such as {"X-Token": ["abc"]}'
+        )
+    elif sum(len(values) for _, values in header) > CHECK_HEADERS.value:
+        request.problems.append(beyond(CHECK_HEADERS, "SERVICE_CHECK_HEADER", "give fewer"))
+        return ()
+    return header or ()
+
+
+@lru_cache(8)  # the same for all checks of a container
+def _parsed_header(text: str) -> Header | None:
     try:
         document = json.loads(text)
         pairs = {name: [value] if isinstance(value, str) else value for name, value in document.items()}
         header = tuple((name, tuple(values)) for name, values in sorted(pairs.items()))
     except (ValueError, AttributeError, TypeError, RecursionError):
-        header = (("", ()),)
+        return None
     values = (text for name, values in header for text in (name, *values))
     if all(isinstance(value, str) and value.isprintable() for value in values) and all(
         name for name, _ in header
     ):
         return header
-    request.refuse(
-        "header", f"{short(text)!r} is no header, left out", 'write JSON such as {"X-Token": ["abc"]}'
-    )
-    return ()
+    return None
 
 
 def _duration(at: Mapping[str, str], key: str, default: float, problems: list[Problem]) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from registrator.limits import PORT_BINDINGS, PORTS
 from registrator.model import Binding, Container, Port, SwarmService
 
 # The mesh is made of iptables' rules, which are of IPv4 (libnetwork's service_linux.go).
@@ -22,9 +23,11 @@ def with_facts(container: Container, service: SwarmService | None) -> Container:
     if service is None:
         return container
     ports = {(port.number, port.protocol): port for port in container.ports}
-    for mesh in service.mesh:
+    for mesh in service.mesh[: PORTS.value]:
         at = mesh.number, mesh.protocol
         known = ports.get(at, Port(*at))
+        if len(ports) >= PORTS.value or len(known.bindings) >= PORT_BINDINGS.value:
+            continue
         binding = Binding(EVERYWHERE, mesh.published, mesh=True)
         # A port of the task's own node comes first: it leads to this very task.
         ports[at] = replace(known, bindings=(*known.bindings, binding))
