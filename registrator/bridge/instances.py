@@ -34,7 +34,7 @@ from registrator.bridge.labels import (
 )
 from registrator.bridge.naming import Tags, default_name, port_id, with_suffix
 from registrator.bridge.template import Templates
-from registrator.limits import ADDRESSES, INSTANCES
+from registrator.limits import ADDRESSES, INSTANCES, LABELS
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -92,6 +92,8 @@ def assemble(
         return (), ()
     if peer is not None:
         container = _in_network_of(container, peer)
+    if len(container.labels) > LABELS.value:
+        return (), (beyond(LABELS, container.name, "give it fewer"),)
     problems = dict.fromkeys(container.refused)
     keys, refused = yield from collect_keys(container.env, container.labels)
     gather(problems, refused)
