@@ -103,7 +103,7 @@ def _listed_health(listed: Mapping[str, Any]) -> str:
 
 
 def _listed_ports(ports: list[Any]) -> list[Any]:
-    """The ports, which come in a random order; of very many only their number: they stay for a container's life."""
+    """The ports, which come in a random order; of very many only how many: they do not change."""
     return _sorted(ports) if len(ports) <= PORTS.value // 4 else [len(ports)]
 
 
@@ -193,14 +193,14 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     """What the image or user exposes and what is published, by number and protocol; published ones first."""
     bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}
     room = BINDINGS.value
-    for key in (*_first(key for key, at in published.items() if at), *_first(published), *_first(exposed)):
-        number, _, protocol = key.partition("/")
-        if (port := as_port(number)) and (at := (port, protocol[:8] or "tcp")) not in bindings:
-            bindings[at] = _bindings(as_list(published.get(key))[: min(room, PORT_BINDINGS.value)])
-            room -= len(bindings[at])
-            if len(bindings) == PORTS.value:
-                break
-    return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(bindings))
+    for keys in ((key for key, at in published.items() if at), published, exposed):
+        for key in _first(keys) if len(bindings) < PORTS.value else ():
+            number, _, protocol = key.partition("/")
+            if (port := as_port(number)) and (at := (port, protocol[:8] or "tcp")) not in bindings:
+                bindings[at] = _bindings(as_list(published.get(key))[: min(room, PORT_BINDINGS.value)])
+                room -= len(bindings[at])
+    kept = sorted(bindings, key=lambda at: not bindings[at])[: PORTS.value]
+    return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(kept))
 
 
 def _first(keys: Iterable[str]) -> list[str]:
