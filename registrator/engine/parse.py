@@ -204,8 +204,8 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
 
 
 def _first(keys: Iterable[str]) -> list[str]:
-    """As many ports ("80/tcp") as are taken in, by number: a shorter number is a smaller one."""
-    return sorted(sorted(keys), key=len)[: PORTS.value]
+    """As many ports ("80/tcp") as are taken in, by number: an engine writes them sorted as text."""
+    return sorted(keys, key=len)[: PORTS.value]
 
 
 def _bindings(value: object) -> tuple[Binding, ...]:
