@@ -1,8 +1,10 @@
 """Long JSON documents, decoded in slices: one container's may have megabytes of labels or exposed ports.
 
 A thread would not help: `json` holds the interpreter's lock while it decodes.
-So what is long is decoded value by value, which takes three times as much work
-in all, and others on the loop have their turn in between.
+So an object or a list that is long is decoded in parts of some thousand
+characters, and others on the loop have their turn in between. A part ends where
+a member seems to end; when it does not decode, that was inside a member, and
+the next members are decoded one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from registrator.engine.shapes import Malformed
 
 LONG = 2**16  # characters; what is shorter is decoded in a fraction of a millisecond
 DEPTH = 6  # objects and lists within one another that are taken apart; what is deeper is decoded at once
-STEP = 32  # values that are decoded before others can have their turn
+PART = 2**12  # characters
+STEP = 32  # members that are decoded one by one before others can have their turn
 SLICE = 0.0005  # seconds
 
 PAUSE = object()  # what generators yield in between
@@ -87,32 +90,56 @@ def _value(text: str, position: int, depth: int) -> Generator[object, None, tupl
     if not depth or opening not in ("{", "["):
         return _decode(text, position)
     closing = "}" if opening == "{" else "]"
-    members: dict[str, Any] = {}
-    elements: list[Any] = []
+    made: Any = {} if opening == "{" else []
+    add = made.update if opening == "{" else made.extend
     position = _after_space(text, position + 1)
     if text.startswith(closing, position):
-        return members if opening == "{" else elements, position + 1
-    for number in range(len(text)):
-        if number % STEP == 0:
+        return made, position + 1
+    singles = 0  # members to decode one by one before a part is tried
+    while True:
+        part = None if singles else _part(text, position, opening, closing)
+        if part is not None:
+            members, position = part
+        else:
+            singles = (singles or STEP) - 1
+            members, position = yield from _member(text, position, opening, depth)
+        add(members)
+        if not singles:
             yield PAUSE
-        key = ""
-        if opening == "{":
-            key, position = _key(text, position)
-        if text[position : position + 1] in ("{", "["):
-            value, position = yield from _value(text, position, depth - 1)
-        else:
-            value, position = _decode(text, position)
-        if opening == "{":
-            members[key] = value
-        else:
-            elements.append(value)
         position = _after_space(text, position)
         if text.startswith(closing, position):
-            break
+            return made, position + 1
         if not text.startswith(",", position):
             raise ValueError("neither a comma nor an end")
         position = _after_space(text, position + 1)
-    return members if opening == "{" else elements, position + 1
+
+
+def _part(text: str, position: int, opening: str, closing: str) -> tuple[Any, int] | None:
+    """Some members from a position on, and where they end; None where that cannot be seen.
+
+    What decodes is whole: a text that is cut inside a member has a quote or a bracket that is not closed.
+    """
+    between = ',"' if opening == "{" else {"{": "},{", '"': '","'}.get(text[position : position + 1], ",")
+    found = text.find(between, position + PART, position + 2 * PART)
+    if found < 0:
+        return None
+    end = found + len(between) - 2 if opening == "[" and between != "," else found
+    try:
+        return json.loads(f"{opening}{text[position:end]}{closing}"), end
+    except ValueError:
+        return None
+
+
+def _member(text: str, position: int, opening: str, depth: int) -> Generator[object, None, tuple[Any, int]]:
+    """One member, as an object or a list of its own, and where it ends."""
+    key = None
+    if opening == "{":
+        key, position = _key(text, position)
+    if text[position : position + 1] in ("{", "["):
+        value, position = yield from _value(text, position, depth - 1)
+    else:
+        value, position = _decode(text, position)
+    return ([value] if key is None else {key: value}), position
 
 
 def _key(text: str, position: int) -> tuple[str, int]:
