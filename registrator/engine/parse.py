@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from signal import Signals
 from typing import Any
 
@@ -193,7 +193,7 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     """What the image or user exposes and what is published, by number and protocol; published ones first."""
     bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}
     room = BINDINGS.value
-    for keys in ((key for key, at in published.items() if at), published, exposed):
+    for keys in (compress(published, published.values()), published, exposed):
         for key in _first(keys) if len(bindings) < PORTS.value else ():
             number, _, protocol = key.partition("/")
             if (port := as_port(number)) and (at := (port, protocol[:8] or "tcp")) not in bindings:

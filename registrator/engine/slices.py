@@ -42,6 +42,7 @@ async def decoded(text: str) -> Any:  # noqa: ANN401 - JSON is anything
         try:
             next(steps)
         except StopIteration as end:
+            await asyncio.sleep(0)
             return end.value
         if perf_counter() > slice_ends:
             await asyncio.sleep(0)
