@@ -1,4 +1,4 @@
-"""Say a lasting trouble once, then every tenth time, and say once when it is over."""
+"""Say a lasting trouble once, then every tenth time, and say once when it is over; or once for each thing."""
 
 from __future__ import annotations
 
@@ -26,3 +26,28 @@ class Complaint:
         if self._count:
             self._log.info(message, *args)
         self._count = 0
+
+
+class Once:
+    """What was said of each of many things, so that the same is not said again."""
+
+    MOST = 1024  # things; of one that was forgotten it is said again
+    LONGEST = 500  # characters that are compared
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def is_new(self, key: str, what: str) -> bool:
+        """Whether this is to be said of a thing: it was not what was said last of it."""
+        what = what[: self.LONGEST]
+        if self._said.pop(key, None) == what:
+            self._said[key] = what
+            return False
+        self._said[key] = what
+        if len(self._said) > self.MOST:
+            del self._said[next(iter(self._said))]
+        return True
+
+    def forget(self, key: str) -> None:
+        """All is well with a thing, or it is gone."""
+        self._said.pop(key, None)

@@ -142,6 +142,7 @@ class Container:
     compose_service: str = ""
     compose_project: str = ""
     task: Task | None = None
+    refused: tuple[Problem, ...] = ()  # what of its document is beyond a limit
 
     @property
     def up(self) -> bool:

@@ -19,6 +19,7 @@ UNREACHABLE_NETWORKS = frozenset((INGRESS, GATEWAY))
 DEFAULT_BRIDGE = "bridge"
 PUBLISHED = "published"  # the network's name in the node's own address
 SHORT_ID = 12
+MAX_ADDRESS_TEXT = 256  # characters of a label that are looked at for an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,8 @@ def registered_address(
     told = [("SERVICE_IP", wishes.ip)]
     if policy.ip_from_label:
         # The label may hold a prefix length, as in 10.0.0.5/24.
-        told.append(
-            (policy.ip_from_label, container.labels.get(policy.ip_from_label, "").partition("/")[0].strip())
-        )
+        label = container.labels.get(policy.ip_from_label, "")[:MAX_ADDRESS_TEXT]
+        told.append((policy.ip_from_label, label.partition("/")[0].strip()))
     problems: list[Problem] = []
     for subject, text in told:
         if not text:

@@ -12,12 +12,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+from registrator.bridge.bounds import beyond
 from registrator.bridge.labels import read_flag, short
 from registrator.duration import parse_duration
-from registrator.limits import CHECK_INTERVAL, CHECK_PATH, CHECK_TEXT, CHECK_TIMEOUT, Limit
+from registrator.limits import CHECK_HEADERS, CHECK_INTERVAL, CHECK_PATH, CHECK_TEXT, CHECK_TIMEOUT, Limit
 from registrator.model import CRITICAL, PASSING, WARNING, Check, Instance, Problem
 from registrator.policy import Policy
 from registrator.settings import join_host_port
@@ -43,6 +45,9 @@ FRAMING = frozenset(
 )
 IN_URL = "%/?#[]@!$&'()*+,;=:~"  # what a path and query may hold as it is, next to letters and digits
 LEGACY_HELPER = "check-cmd"  # the script that SERVICE_CHECK_CMD has always been handed to
+
+
+Header = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,22 +243,32 @@ def _ttl(request: _Request) -> list[Check]:
     return [replace(unasked, ttl=max(LEAST_TTL, ttl))]
 
 
-def _header(request: _Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _header(request: _Request) -> Header:
     """CHECK_HEADER: JSON, {"Name": "value"} or {"Name": ["value", ...]}."""
     text = request.text("header")
     if not text:
         return ()
+    header, fault = _parsed_header(text)
+    if fault:
+        remedy = 'write JSON such as {"X-Token": ["abc"]}'
+        request.refuse("header", f"{short(text)!r} {fault}, left out", remedy)
+        return ()
+    if sum(len(values) for _, values in header) > CHECK_HEADERS.value:
+        request.problems.append(beyond(CHECK_HEADERS, "SERVICE_CHECK_HEADER", "give fewer"))
+        return ()
+    return header
+
+
+@lru_cache(8)  # the same for all checks of a container
+def _parsed_header(text: str) -> tuple[Header, str]:
+    """A header and why it is not sent as it is; "" where it is."""
     try:
         document = json.loads(text)
         pairs = {name: [value] if isinstance(value, str) else value for name, value in document.items()}
         header = tuple((name, tuple(values)) for name, values in sorted(pairs.items()))
     except (ValueError, AttributeError, TypeError, RecursionError):
-        header = (("", ()),)
-    fault = _header_fault(header)
-    if not fault:
-        return header
-    request.refuse("header", f"{short(text)!r} {fault}, left out", 'write JSON such as {"X-Token": ["abc"]}')
-    return ()
+        return (), "is not a header"
+    return header, _header_fault(header)
 
 
 def _header_fault(header: tuple[tuple[Any, tuple[Any, ...]], ...]) -> str:

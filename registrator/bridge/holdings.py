@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from registrator.bridge.plan import definition
+from registrator.bridge.plan import same
 from registrator.model import META_CONTAINER, Instance
 
 
@@ -74,7 +74,7 @@ class Holdings:
                 continue
             before = self._holder.get(instance.id)
             known = self._of[before][instance.id] if before is not None else None
-            if known is None or (known.service and definition(known) != definition(instance)):
+            if known is None or (known.service and not same(known, instance)):
                 undone.add(instance.id)
             self.put(instance)
         return undone

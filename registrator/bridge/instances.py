@@ -17,15 +17,25 @@ The rules, in the order in which they are applied:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 
 from registrator.bridge.addresses import Host, addresses, is_own, probed_address, registered_address
+from registrator.bridge.bounds import beyond, clipped, gather, result_of
 from registrator.bridge.checks import parse_checks
 from registrator.bridge.ids import default_id, refusal
-from registrator.bridge.labels import Keys, Wishes, dns_safe, parse_keys, parse_port, parse_wishes
-from registrator.bridge.naming import all_tags, default_name, port_id, with_suffix
-from registrator.limits import CHECKS_OF_CONTAINER
+from registrator.bridge.labels import (
+    MAX_META_VALUE,
+    Keys,
+    Wishes,
+    collect_keys,
+    dns_safe,
+    parse_port,
+    parse_wishes,
+)
+from registrator.bridge.naming import Tags, default_name, port_id, with_suffix
+from registrator.bridge.template import Templates
+from registrator.limits import ADDRESSES, CHECKS_OF_CONTAINER, INSTANCES, LABELS
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -63,6 +73,8 @@ class _Subject:
     host: Host
     policy: Policy
     keys: Keys
+    templates: Templates
+    tags: Tags
 
 
 def instances(container: Container, host: Host, policy: Policy, peer: Container | None = None) -> Found:
@@ -70,32 +82,80 @@ def instances(container: Container, host: Host, policy: Policy, peer: Container 
 
     `peer` is the container whose network this one shares (`container:<id>`).
     """
+    return result_of(assemble(container, host, policy, peer))
+
+
+def assemble(
+    container: Container, host: Host, policy: Policy, peer: Container | None = None
+) -> Generator[None, None, Found]:
+    """Like `instances`, in short steps, so that others can have their turn after each."""
     if not container.up or not selects(policy, container.labels):
         return (), ()
     if peer is not None:
         container = _in_network_of(container, peer)
-    keys, problems = parse_keys(container.env, container.labels)
+    if len(container.labels) > LABELS.value:
+        return (), (beyond(LABELS, container.name, "give it fewer"),)
+    problems = dict.fromkeys(container.refused)
+    keys, refused = yield from collect_keys(container.env, container.labels)
+    gather(problems, refused)
     if keys.of_container("ignore"):
         return (), ()
-    subject = _Subject(container, host, policy, keys)
-    ports, port_problems = _registrable(subject)
-    problems += port_problems
+    templates = Templates(container)
+    subject = _Subject(container, host, policy, keys, templates, Tags(templates, policy))
+    yield
+    ports, refused = _registrable(subject)
+    yield
+    several = len(ports) > 1
+    wanted = [p for p in ports if not keys.ignores(p.number, p.protocol)]
+    yield
+    chosen = _few(wanted, subject, refused)
+    gather(problems, refused)
     found: dict[str, Instance] = {}
-    for port in ports:
-        if keys.ignores(port.number, port.protocol):
+    for port in chosen:
+        yield
+        refused = []
+        made = _of_port(subject, port, refused, several=several)
+        room = _room_for(made, found, refused)
+        if room:
+            _add(made, found, refused)
+        gather(problems, refused)
+        if not room:
+            break
+    refused = []
+    bounded = _bounded(tuple(found.values()), container, refused)
+    gather(problems, refused)
+    return bounded, tuple(problems)
+
+
+def _few(ports: list[Port], subject: _Subject, problems: list[Problem]) -> list[Port]:
+    """As many ports as there may be instances: those that labels name, then published ones, by number."""
+    if len(ports) <= INSTANCES.value:
+        return ports
+    problems.append(beyond(INSTANCES, subject.container.name, "ignore ports, or publish fewer"))
+    named = {at for at, _ in zip(subject.keys.named_ports(), range(INSTANCES.value), strict=False)}
+    wanted = sorted(ports, key=lambda p: ((p.number, p.protocol) not in named, not p.bindings))
+    return sorted(wanted[: INSTANCES.value], key=lambda p: (p.number, p.protocol))
+
+
+def _room_for(made: list[Instance], found: dict[str, Instance], problems: list[Problem]) -> bool:
+    """Whether the instances of one more port are within the limits."""
+    for limit, size in ((INSTANCES, 1), (ADDRESSES, len(made[0].addresses) if made else 0)):
+        if (len(found) + len(made)) * size > limit.value:
+            problems.append(beyond(limit, "SERVICE_NAME", "register fewer ports, or each under fewer names"))
+            return False
+    return True
+
+
+def _add(made: list[Instance], found: dict[str, Instance], problems: list[Problem]) -> None:
+    """Take in the instances of one port, each id once."""
+    for instance in made:
+        if instance.id in found:
+            remedy = "give each port an id of its own"
+            problems.append(
+                Problem("SERVICE_<port>_ID", f"{instance.id!r} is used twice, the second is left out", remedy)
+            )
             continue
-        for instance in _of_port(subject, port, problems, several=len(ports) > 1):
-            if instance.id in found:
-                remedy = "give each port an id of its own"
-                problems.append(
-                    Problem(
-                        "SERVICE_<port>_ID", f"{instance.id!r} is used twice, the second is left out", remedy
-                    )
-                )
-                continue
-            found[instance.id] = instance
-    bounded = _bounded(tuple(found.values()), container, problems)
-    return bounded, tuple(dict.fromkeys(problems))
+        found[instance.id] = instance
 
 
 def _in_network_of(container: Container, peer: Container) -> Container:
@@ -109,12 +169,12 @@ def _registrable(subject: _Subject) -> tuple[tuple[Port, ...], list[Problem]]:
     """The ports to register; the ignored ones are still among them, since they count for the suffix."""
     container, keys = subject.container, subject.keys
     known = {(p.number, p.protocol): p for p in container.ports}
-    named = [known.get(at) or Port(*at) for at in keys.named_ports()]
+    named = {at: known.get(at) or Port(*at) for at in keys.named_ports()}
     publishes = container.network_mode != "host" and any(p.bindings for p in container.ports)
-    chosen = [p for p in container.ports if p.bindings or not publishes or subject.policy.internal]
-    ports = tuple(sorted({*chosen, *named}, key=lambda p: (p.number, p.protocol)))
+    every = not publishes or subject.policy.internal
+    ports = {at: port for at, port in known.items() if port.bindings or every} | named
     if ports:
-        return ports, []
+        return tuple(ports[at] for at in sorted(ports)), []
     number, problems = parse_port(keys)
     if number or keys.of_container("name"):
         return (Port(number),), problems
@@ -124,31 +184,35 @@ def _registrable(subject: _Subject) -> tuple[tuple[Port, ...], list[Problem]]:
 def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several: bool) -> list[Instance]:
     """The instances of one port: one for each name that it is given."""
     container = subject.container
+    at = subject.keys.at(port.number, port.protocol)
     wishes, refused = parse_wishes(subject.keys, port.number, port.protocol)
     problems += refused
     if subject.policy.explicit and not wishes.names:
         return []
     if several and wishes.id and not wishes.own_id:
         wishes = replace(wishes, id=f"{wishes.id}:{port_id(port)}")
-    default = default_name(container, subject.policy, problems)
+    default = default_name(container, subject.policy, subject.templates, problems)
     names = _names(subject, port, wishes, default, problems, several=several)
     base = _unnamed(subject, port, _with_own_id(subject, wishes, names, problems), problems)
     if base is None:
         if wishes.names:
             problems.append(Problem(container.name, "has no address to register", "attach it to a network"))
         return []
-    original = {} if wishes.names or dns_safe(default) == default else {META_NAME: default}
+    own = subject.host.name, container, port
+    original = (
+        {} if wishes.names or dns_safe(default) == default else {META_NAME: clipped(default, MAX_META_VALUE)}
+    )
     named = [
         replace(
             base,
             id=f"{base.id}:{name}" if number else base.id,
             service=name,
             meta={**base.meta, **original},
-            inherits=base.id == default_id(subject.host.name, container, port),
+            inherits=base.id == default_id(*own),
         )
         for number, name in enumerate(names)
     ]
-    return [_with_checks(subject, port, instance, problems) for instance in named]
+    return [_with_checks(subject, port, at, instance, problems) for instance in named]
 
 
 def _names(
@@ -198,7 +262,7 @@ def _unnamed(subject: _Subject, port: Port, wishes: Wishes, problems: list[Probl
         service="",
         address=preferred.ip,
         port=preferred.port,
-        tags=all_tags(container, port, wishes, subject.policy, problems),
+        tags=subject.tags.of(port, wishes, problems),
         meta={**dict(subject.policy.meta), **wishes.meta, **own},
         addresses=known,
         weights=wishes.weights,
@@ -218,16 +282,17 @@ def _swarm_meta(task: Task | None) -> dict[str, str]:
         "node": task.node_id,
         "stack": task.stack,
     }
-    return {META_SWARM + key: value for key, value in place.items() if value}
+    return {META_SWARM + key: clipped(value, MAX_META_VALUE) for key, value in place.items() if value}
 
 
-def _with_checks(subject: _Subject, port: Port, instance: Instance, problems: list[Problem]) -> Instance:
+def _with_checks(
+    subject: _Subject, port: Port, at: Mapping[str, str], instance: Instance, problems: list[Problem]
+) -> Instance:
     """An instance with the checks that its keys ask for, and Docker's own health."""
-    keys = subject.keys.at(port.number, port.protocol)
     ip, number = probed_address(subject.container, subject.host, port, instance)
     probed = replace(instance, address=ip, port=number)
     own = is_own(subject.container, subject.host, ip, number)
-    checks, refused = parse_checks(keys, probed, subject.container.id, subject.policy, own=own)
+    checks, refused = parse_checks(at, probed, subject.container.id, subject.policy, own=own)
     problems += refused
     if instance.health is not None:
         checks = (*checks, _docker_check(instance.id, subject.policy))

@@ -12,7 +12,7 @@ no        yes                       deregister
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from registrator.model import Health, Instance
 
@@ -37,7 +37,7 @@ def plan(desired: Iterable[Instance], actual: Mapping[str, Instance]) -> Plan:
     for instance in desired:
         wanted.add(instance.id)
         current = actual.get(instance.id)
-        if current is None or definition(current) != definition(instance):
+        if current is None or not same(current, instance):
             register.append(instance)
         elif instance.health is not None and instance.health != current.health:
             report.append((instance.id, instance.health))
@@ -45,13 +45,28 @@ def plan(desired: Iterable[Instance], actual: Mapping[str, Instance]) -> Plan:
     return Plan(tuple(register), tuple(report), gone)
 
 
-def definition(instance: Instance) -> Instance:
-    """What of an instance makes it the same registration.
+def same(one: Instance, other: Instance) -> bool:
+    """Whether two instances are the same registration.
 
     Checks are compared by their digest in Meta, health by itself. Consul holds
     addresses without an order. Where anybody may override the tags they are
     not ours to compare.
     """
+    return _facts(one) == _facts(other) and (
+        one.addresses == other.addresses or set(one.addresses) == set(other.addresses)
+    )
+
+
+def _facts(instance: Instance) -> tuple[object, ...]:
+    """All that makes a registration but its addresses."""
     tags = () if instance.enable_tag_override else instance.tags
-    addresses = tuple(sorted(instance.addresses, key=lambda address: address.key))
-    return replace(instance, checks=(), health=None, tags=tags, addresses=addresses)
+    return (
+        instance.id,
+        instance.service,
+        instance.address,
+        instance.port,
+        tags,
+        instance.meta,
+        instance.weights,
+        instance.enable_tag_override,
+    )

@@ -19,20 +19,22 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from registrator.bridge.addresses import Host
 from registrator.bridge.drains import Drains
-from registrator.bridge.instances import HEALTH_TTL, instances, left_behind
+from registrator.bridge.instances import HEALTH_TTL, left_behind
 from registrator.bridge.lanes import Lanes, wait_at_most
 from registrator.bridge.newcomers import Newcomers
 from registrator.bridge.plan import Plan, plan
 from registrator.bridge.views import Views
+from registrator.bridge.wants import Wants
 from registrator.bridge.writer import Writer
 from registrator.catalog import Registry
-from registrator.complaint import Complaint
+from registrator.complaint import Complaint, Once
 from registrator.journal import DRAINED, Journal
-from registrator.model import Container, Event, Failure, Instance, Problem
+from registrator.model import Container, Event, Failure, Instance
 from registrator.policy import ALWAYS, Policy, keeps
 from registrator.stats import Stats
 
@@ -43,7 +45,6 @@ ROUND_PAUSE, LONGEST_ROUND_PAUSE = 0.1, 1.0  # after a failed round
 FIRST_WRITES = 1.0  # seconds for which the first round waits for what it began, before it compares again
 SHOWN = 1.0  # seconds for which readiness waits until lookups know what was registered
 SLICE = 50  # containers that a round compares before it lets others run
-SAID_AT_ONCE = 10  # problems of one container; there may be ten thousand labels
 SHARED = "container:"  # the network mode of a container in another's network namespace
 
 
@@ -109,7 +110,8 @@ class Reconciler:
         self._stirred: set[str] = set()  # containers that had events since the latest listing began
         self._refresh: set[str] = set()  # containers whose health is to be told again
         self._rivals: set[str] = set()  # containers that want an id which another one holds
-        self._said: dict[str, frozenset[Problem]] = {}
+        self._wants = Wants(policy, stats)
+        self._baffling = Once()  # what was unforeseen of each container
         self._round_due = asyncio.Event()
         self._disturbed = False  # whether the catalog was since the latest round
         self._complaint = Complaint(log)
@@ -269,21 +271,27 @@ class Reconciler:
         except Failure as failure:
             self._complaint.failed("%s", failure)
             return True
-        except Exception:  # whatever one container is like, the others are not to suffer
-            log.exception("container %s cannot be handled, please report this", container_id[:12])
+        except Exception as error:  # whatever one container is like, the others are not to suffer
+            if self._baffling.is_new(container_id, repr(error)):
+                log.exception("container %s cannot be handled, please report this", container_id[:12])
+        else:
+            self._baffling.forget(container_id)
         return False
 
     async def _look(self, container_id: str) -> None:
         container = await self._inspect(container_id) if container_id else None
-        before = self._containers.pop(container_id, None)
+        before = self._containers.get(container_id)
         wanted = self._desired.get(container_id, ())
         if before is not None and before.network_mode.startswith(SHARED):
             self._sharing[before.network_mode.removeprefix(SHARED)].discard(container_id)
         if container is not None and container.up:
-            self._containers[container_id] = container
             self.views.put(container)
-            self._desired[container_id] = self._wanted(container)
+            now_wanted = await self._wanted(container)
+            container = _kept(container)
+            self._containers[container_id] = container
+            self._desired[container_id] = now_wanted
         else:
+            self._containers.pop(container_id, None)
             self._forget(container_id, container)
         if (now_wanted := self._desired.get(container_id, ())) != wanted:
             self._writer.contests.forget(i.id for i in (*wanted, *now_wanted))
@@ -304,8 +312,9 @@ class Reconciler:
     def _forget(self, container_id: str, gone: Container | None) -> None:
         """A container is not up any more; its instances go, unless the policy keeps them."""
         self.views.drop(container_id)
-        for known in (self._desired, self._said, self._seen):
-            known.pop(container_id, None)
+        self._desired.pop(container_id, None)
+        self._seen.pop(container_id, None)
+        self._wants.forget(container_id)
         self._refresh.discard(container_id)
         if keeps(self._policy, gone):
             reason = f"exited with code {gone.exit_code}" if gone else "its container is gone"
@@ -314,8 +323,8 @@ class Reconciler:
                 left_behind(i, reason, self._policy) for i in held if i.service
             )
 
-    def _wanted(self, container: Container) -> tuple[Instance, ...]:
-        """What is to be registered of a container that is up; what was refused is said once."""
+    async def _wanted(self, container: Container) -> tuple[Instance, ...]:
+        """What is to be registered of a container that is up."""
         if self._host is None:
             raise AssertionError("lanes begin when the host is known")
         peer = None
@@ -325,9 +334,7 @@ class Reconciler:
             peer = self._containers.get(peer_id)
             if peer is None:
                 return ()  # it is looked at again as soon as its peer is known
-        found, problems = instances(container, self._host, self._policy, peer)
-        self._say(container, frozenset(problems))
-        return found
+        return await self._wants.of(container, self._host, peer)
 
     def _plan(self, container_id: str) -> Plan:
         """What has to be written for a container, by all that is known of it."""
@@ -390,11 +397,7 @@ class Reconciler:
             return "its container is registered in another way now"
         return "its container is gone"
 
-    def _say(self, container: Container, problems: frozenset[Problem]) -> None:
-        new = sorted(problems - self._said.get(container.id, frozenset()), key=str)
-        self._stats.limited.update(problem.limit for problem in new if problem.limit)
-        for problem in new[:SAID_AT_ONCE]:
-            log.warning("container %s: %s", container.name, problem)
-        if len(new) > SAID_AT_ONCE:
-            log.warning("container %s: and %d more like these", container.name, len(new) - SAID_AT_ONCE)
-        self._said[container.id] = problems
+
+def _kept(container: Container) -> Container:
+    """What is remembered of a container: not what only its own instances were made of."""
+    return replace(container, labels={}, env={}, health_output="", refused=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,6 +19,8 @@ from registrator.model import Health, Instance
 from registrator.settings import join_host_port
 
 log = logging.getLogger(__name__)
+
+SLICE = 4  # writes of one container in a row before others have their turn
 
 
 class Writer:
@@ -74,7 +77,9 @@ class Writer:
             *((key, partial(self._report, key, health)) for key, health in todo.report),
             *((key, partial(self._deregister, key, container_id)) for key in todo.deregister),
         ]
-        for instance_id, write in writes:
+        for number, (instance_id, write) in enumerate(writes, 1):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)  # a catalog in this process waits for nobody
             try:
                 await write()
             except Taken as refusal:

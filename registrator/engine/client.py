@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -13,6 +12,7 @@ import aiohttp
 
 from registrator.engine.endpoint import Endpoint
 from registrator.engine.errors import Refused, explain, not_an_engine
+from registrator.engine.slices import decoded
 
 TIMEOUT = 10.0  # seconds for a whole request
 # Requests at a time. An inspect waits while the engine starts its container, so there must be some to spare.
@@ -78,7 +78,7 @@ class Client:
     async def json(self, path: str) -> Any:  # noqa: ANN401 - JSON is anything
         """The JSON document with which the engine answers `GET path`."""
         try:
-            return json.loads(await self.text(path))
+            return await decoded(await self.text(path))
         except (ValueError, RecursionError):
             raise not_an_engine(self._endpoint, f"its answer to {path} is no JSON") from None
 

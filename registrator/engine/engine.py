@@ -18,8 +18,9 @@ from registrator.engine.client import TIMEOUT, Client
 from registrator.engine.endpoint import resolve
 from registrator.engine.errors import EngineError, Refused, Unreachable, not_an_engine
 from registrator.engine.parse import Listed, parse_info, parse_inspect, parse_listed
-from registrator.engine.shapes import Malformed, iterate_list
+from registrator.engine.shapes import Malformed
 from registrator.engine.shared import SharedRead
+from registrator.engine.slices import PAUSE, iterate_list
 from registrator.engine.subscription import Subscription
 from registrator.engine.swarm import parse_gateways, parse_service, with_gateway
 from registrator.model import GATEWAY, Attachment, Container, Engine, Event, SwarmService
@@ -162,8 +163,9 @@ class DockerEngine:
         listed: list[T] = []
         try:
             for document in iterate_list(text):
-                listed.append(parse(document))
-                if len(listed) % SLICE == 0:
+                if document is not PAUSE:
+                    listed.append(parse(document))
+                if document is PAUSE or len(listed) % SLICE == 0:
                     await asyncio.sleep(0)
         except Malformed as error:
             raise not_an_engine(self._endpoint, f"{path}: {error}") from None

@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress, islice
 from signal import Signals
 from typing import Any
 
@@ -26,7 +27,17 @@ from registrator.engine.shapes import (
     as_text,
     as_texts,
 )
-from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
+from registrator.limits import (
+    BINDINGS,
+    ENVIRONMENT,
+    FACT_OCTETS,
+    LABELS,
+    NETWORKS,
+    PORT_BINDINGS,
+    PORTS,
+    Limit,
+)
+from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Problem, Task
 
 # The actions that an agent needs, by the type of what acts (API, "Monitor events").
 CONTAINER_ACTIONS = frozenset(
@@ -39,8 +50,10 @@ SWARM = "com.docker.swarm."
 DEFAULT_STOP_TIMEOUT = 10.0  # seconds
 DEFAULT_STOP_SIGNAL, LAST_SIGNAL = 15, 64
 OUTPUT_LIMIT = 500  # characters of a health check's output
+LONGEST_FACT = FACT_OCTETS.value
 
 _PLACE = ("NetworkID", "IPAddress", "GlobalIPv6Address")  # what matters of a container's place on a network
+_TASK = ("service.name", "service.id", "task.id", "task.name", "node.id")  # labels, after SWARM
 _HEALTH_IN_STATUS = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 _STARTED = re.compile(
     r"(?P<seconds>[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z"
@@ -69,8 +82,8 @@ def parse_listed(document: object) -> Listed:
         _sorted(listed.get("Names")),
         listed.get("State"),
         _listed_health(listed),
-        listed.get("Labels"),
-        _sorted(listed.get("Ports")),  # they come in a random order
+        hash(frozenset(as_texts(listed.get("Labels")).items())),
+        _listed_ports(as_list(listed.get("Ports"))),
         {name: [as_mapping(network).get(key) for key in _PLACE] for name, network in networks.items()},
     ]
     canonical = json.dumps(facts, sort_keys=True).encode()
@@ -89,6 +102,11 @@ def _listed_health(listed: Mapping[str, Any]) -> str:
     return found[1] if found else ""
 
 
+def _listed_ports(ports: list[Any]) -> list[Any]:
+    """The ports, which come in a random order; of very many only how many: they do not change."""
+    return _sorted(ports) if len(ports) <= PORTS.value // 4 else [len(ports)]
+
+
 def _sorted(value: object) -> list[str]:
     return sorted(json.dumps(element, sort_keys=True) for element in as_list(value))
 
@@ -103,12 +121,16 @@ def parse_inspect(document: object) -> Container:
     state = as_mapping(inspected.get("State"))
     health = as_mapping(state.get("Health"))
     settings = as_mapping(inspected.get("NetworkSettings"))
-    labels = as_texts(config.get("Labels"))
+    # One more than there may be, so that they are found to be too many.
+    labels = as_texts(dict(islice(as_mapping(config.get("Labels")).items(), LABELS.value + 1)))
+    exposed, published = as_mapping(config.get("ExposedPorts")), as_mapping(settings.get("Ports"))
+    networks = as_mapping(settings.get("Networks"))
+    name = as_text(inspected.get("Name")).removeprefix("/")
     return Container(
         id=_id(inspected),
-        name=as_text(inspected.get("Name")).removeprefix("/"),
-        image=as_text(config.get("Image")),
-        hostname=as_text(config.get("Hostname")),
+        name=name if len(name) <= LONGEST_FACT else f"{name[: LONGEST_FACT - 13]}-{_id(inspected)[:12]}",
+        image=as_text(config.get("Image"))[:LONGEST_FACT],
+        hostname=as_text(config.get("Hostname"))[:LONGEST_FACT],
         state=as_text(state.get("Status")),
         health=_health(health),
         health_output=_health_output(health),
@@ -116,14 +138,33 @@ def parse_inspect(document: object) -> Container:
         started=_started(state.get("StartedAt")),
         labels=labels,
         env=_environment(config.get("Env")),
-        ports=_ports(as_mapping(config.get("ExposedPorts")), as_mapping(settings.get("Ports"))),
-        networks=_attachments(as_mapping(settings.get("Networks"))),
+        ports=_ports(exposed, published),
+        networks=_attachments(networks),
         network_mode=_network_mode(as_mapping(inspected.get("HostConfig"))),
         stop_signal=signal_number(config.get("StopSignal")) or DEFAULT_STOP_SIGNAL,
         stop_timeout=_stop_timeout(config.get("StopTimeout")),
-        compose_service=labels.get("com.docker.compose.service", ""),
-        compose_project=labels.get("com.docker.compose.project", ""),
+        compose_service=labels.get("com.docker.compose.service", "")[:LONGEST_FACT],
+        compose_project=labels.get("com.docker.compose.project", "")[:LONGEST_FACT],
         task=_task(labels),
+        refused=_refused(
+            (PORTS, max(len(exposed), len(published))),
+            (NETWORKS, len(networks)),
+            (ENVIRONMENT, len(as_list(config.get("Env")))),
+        ),
+    )
+
+
+def _refused(*counted: tuple[Limit, int]) -> tuple[Problem, ...]:
+    """What there is more of than is taken in."""
+    return tuple(
+        Problem(
+            f"its {limit.unit}",
+            f"{number:,} are more than {limit.value:,}; {limit.beyond}",
+            "give it fewer",
+            limit.name,
+        )
+        for limit, number in counted
+        if number > limit.value
     )
 
 
@@ -144,18 +185,27 @@ def _started(value: object) -> str:
 
 
 def _environment(value: object) -> dict[str, str]:
-    pairs = (as_text(entry).partition("=") for entry in as_list(value))
+    pairs = (as_text(entry).partition("=") for entry in as_list(value)[: ENVIRONMENT.value])
     return {name: content for name, _, content in pairs if name}
 
 
 def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Port, ...]:
-    """The union of what the image or user exposes and what is published, by number and protocol."""
+    """What the image or user exposes and what is published, by number and protocol; published ones first."""
     bindings: dict[tuple[int, str], tuple[Binding, ...]] = {}
-    for key in (*exposed, *published):
-        number, _, protocol = key.partition("/")
-        if port := as_port(number):
-            bindings[port, protocol or "tcp"] = _bindings(published.get(key))
-    return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(bindings))
+    room = BINDINGS.value
+    for keys in (compress(published, published.values()), published, exposed):
+        for key in _first(keys) if len(bindings) < PORTS.value else ():
+            number, _, protocol = key.partition("/")
+            if (port := as_port(number)) and (at := (port, protocol[:8] or "tcp")) not in bindings:
+                bindings[at] = _bindings(as_list(published.get(key))[: min(room, PORT_BINDINGS.value)])
+                room -= len(bindings[at])
+    kept = sorted(bindings, key=lambda at: not bindings[at])[: PORTS.value]
+    return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(kept))
+
+
+def _first(keys: Iterable[str]) -> list[str]:
+    """As many ports ("80/tcp") as are taken in, by number: an engine writes them sorted as text."""
+    return sorted(keys, key=len)[: PORTS.value]
 
 
 def _bindings(value: object) -> tuple[Binding, ...]:
@@ -172,11 +222,11 @@ def _bindings(value: object) -> tuple[Binding, ...]:
 def _attachments(networks: Mapping[str, Any]) -> tuple[Attachment, ...]:
     """The networks on which the container has an address, by name."""
     found = []
-    for name, network in sorted(networks.items()):
-        facts = as_mapping(network)
+    for name in sorted(networks)[: NETWORKS.value]:
+        facts = as_mapping(networks[name])
         place = Attachment(
-            name,
-            as_text(facts.get("NetworkID")),
+            name[:LONGEST_FACT],
+            as_text(facts.get("NetworkID"))[:LONGEST_FACT],
             as_address(facts.get("IPAddress")),
             as_address(facts.get("GlobalIPv6Address")),
         )
@@ -207,17 +257,17 @@ def _task(labels: Mapping[str, str]) -> Task | None:
     A task's name is "<service>.<slot or node id>.<task id>", and a service's
     own name may have dots.
     """
-    service, task_id = labels.get(f"{SWARM}service.name", ""), labels.get(f"{SWARM}task.id", "")
-    if not service or not task_id:
+    told = {key: labels.get(f"{SWARM}{key}", "")[:LONGEST_FACT] for key in _TASK}
+    if not told["service.name"] or not told["task.id"]:
         return None
-    parts = labels.get(f"{SWARM}task.name", "").rsplit(".", 2)
+    parts = told["task.name"].rsplit(".", 2)
     return Task(
-        service=service,
-        service_id=labels.get(f"{SWARM}service.id", ""),
-        task_id=task_id,
+        service=told["service.name"],
+        service_id=told["service.id"],
+        task_id=told["task.id"],
         slot=parts[1] if len(parts) == 3 else "",
-        node_id=labels.get(f"{SWARM}node.id", ""),
-        stack=labels.get("com.docker.stack.namespace", ""),
+        node_id=told["node.id"],
+        stack=labels.get("com.docker.stack.namespace", "")[:LONGEST_FACT],
     )
 
 

@@ -8,41 +8,13 @@ not say what it is about is `Malformed`.
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-
-_LIST_START = re.compile(r"\s*\[\s*")
-_LIST_NEXT = re.compile(r"\s*([,\]])\s*")
 
 
 class Malformed(ValueError):
     """A document that no Docker engine writes; `str()` says what is wrong with it."""
-
-
-def iterate_list(text: str) -> Iterator[Any]:
-    """Decode a JSON array element by element, so that a long one can be taken in slices.
-
-    Raises `Malformed` where it is none.
-    """
-    decode = json.JSONDecoder().raw_decode
-    start = _LIST_START.match(text)
-    if not start:
-        raise Malformed("no JSON array")
-    position = start.end()
-    closed = text.startswith("]", position)
-    while not closed:
-        try:
-            element, position = decode(text, position)
-        except (ValueError, RecursionError):
-            raise Malformed("broken JSON in a list") from None
-        yield element
-        separator = _LIST_NEXT.match(text, position)
-        if not separator:
-            raise Malformed("a JSON array without an end")
-        position, closed = separator.end(), separator[1] == "]"
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

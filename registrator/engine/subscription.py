@@ -22,6 +22,7 @@ from registrator.engine.parse import (
     SERVICE_ACTIONS,
     parse_event,
 )
+from registrator.engine.slices import decoded
 from registrator.model import Event
 
 # Matched by the engine itself, so that health checks' exec_* events never cross the socket. With a
@@ -54,7 +55,7 @@ class Subscription:
             yield Event()
             async with contextlib.aclosing(self._lines(self._response.content)) as lines:
                 async for line in lines:
-                    if event := self._parsed(line):
+                    if event := await self._parsed(line):
                         yield event
         finally:
             self.close()
@@ -80,8 +81,8 @@ class Subscription:
                 if len(rest) > LONGEST:
                     raise not_an_engine(self._endpoint, "an event of its stream has no end")
 
-    def _parsed(self, line: bytes) -> Event | None:
+    async def _parsed(self, line: bytes) -> Event | None:
         try:
-            return parse_event(json.loads(line)) if line.strip() else None
+            return parse_event(await decoded(line.decode())) if line.strip() else None
         except (ValueError, RecursionError):
             raise not_an_engine(self._endpoint, "an event of its stream is no JSON") from None

@@ -144,16 +144,16 @@ def test_meta_is_what_the_grammar_does_not_know() -> None:
     ],
 )
 def test_meta_that_consul_would_refuse_is_left_out_and_said(key: str, value: str) -> None:
-    wishes, problems = parse_wishes(parse_keys({}, {key: value, "SERVICE_OK": "fine"})[0], 80, "tcp")
-    assert wishes.meta == {"ok": "fine"}
+    keys, problems = parse_keys({}, {key: value, "SERVICE_OK": "fine"})
+    assert parse_wishes(keys, 80, "tcp")[0].meta == {"ok": "fine"}
     assert len(problems) == 1
 
 
 def test_meta_leaves_room_for_the_agents_own_pairs() -> None:
     labels = {f"SERVICE_K{n:03}": "v" for n in range(100)}
-    wishes, problems = parse_wishes(parse_keys({}, labels)[0], 80, "tcp")
-    assert len(wishes.meta) == 52
-    assert len(problems) == 48
+    keys, problems = parse_keys({}, labels)
+    assert len(parse_wishes(keys, 80, "tcp")[0].meta) == 52
+    assert [problem.subject for problem in problems] == ["SERVICE_*"]
 
 
 def test_weights_and_tag_override() -> None:

@@ -18,7 +18,8 @@ from registrator.engine.parse import (
     parse_listed,
     signal_number,
 )
-from registrator.engine.shapes import Malformed, iterate_list
+from registrator.engine.shapes import Malformed
+from registrator.engine.slices import iterate_list
 from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
 from tests.engine.documents import ID, LABELS, event, inspected, listed, network
 

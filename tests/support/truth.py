@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,6 @@ import pytest
 from docker.errors import NotFound
 
 from registrator.bridge.instances import instances
-from registrator.bridge.plan import definition
 from registrator.catalog.consul import form
 from registrator.engine.parse import parse_info, parse_inspect
 from registrator.host import host
@@ -245,7 +245,10 @@ class Stage:
 
 def _comparable(instance: Instance) -> tuple[Instance, str]:
     """What of an instance must be the same; a health check's output follows with its next change."""
-    return definition(instance), instance.health.status if instance.health else ""
+    addresses = tuple(sorted(instance.addresses, key=lambda address: address.key))  # Consul has no order
+    return replace(
+        instance, checks=(), health=None, addresses=addresses
+    ), instance.health.status if instance.health else ""
 
 
 def srv_ports(agent: AgentProcess, name: str) -> set[int]:
