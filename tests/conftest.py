@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = (
     "tests.support.engine",
@@ -11,6 +12,10 @@ pytest_plugins = (
     "tests.support.browser",
     "tests.support.swarm",
 )
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # What a test needs, and so the marker that it has, by the fixtures that it uses.
 NEEDS = {
