@@ -185,3 +185,5 @@ def test_a_listing_with_every_port_costs_no_more_than_their_number() -> None:
     one, other = parse_listed(listed(Ports=ports)), parse_listed(listed(Ports=ports[::-1]))
     assert one == other
     assert one != parse_listed(listed(Ports=ports[1:]))
+    renumbered = [{"PrivatePort": n + 1, "Type": "tcp"} for n in range(1, 60_001)]
+    assert one == parse_listed(listed(Ports=renumbered)), "the ports themselves are not read"
