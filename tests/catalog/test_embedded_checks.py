@@ -45,6 +45,7 @@ async def catalog(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedCata
     """A settled catalog that runs its checks, as frequently as a test likes."""
     monkeypatch.setattr(probes, "MIN_INTERVAL", 0.0)
     monkeypatch.setattr(probes, "FIRST_WITHIN", 0.0)
+    monkeypatch.setattr(probes.Probe, "timeout", 10.0)  # whatever the interval
     monkeypatch.setattr(embedded, "HOUSEKEEPING", 0.02)
     async with EmbeddedCatalog(Stats()) as catalog:
         catalog.identify(Node("n", "10.0.0.1"))

@@ -231,8 +231,9 @@ async def test_thresholds(answers: str, success: int, failures: int, statuses: s
     assert "".join(said) == statuses
 
 
-async def test_a_stopped_check_asks_no_more() -> None:
+async def test_a_stopped_check_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """After `stop` no request is made, and the result of the one under way is dropped."""
+    monkeypatch.setattr(probes.Probe, "timeout", 10.0)  # whatever the interval
     asked, go_on, said = asyncio.Semaphore(0), asyncio.Event(), []
 
     async def hold(_: web.Request) -> web.Response:
