@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+SETTLED = 5.0  # seconds without a failure after which a trouble with `quiet` is over
+
 
 class Complaint:
     """One kind of trouble, as its log sees it."""
@@ -15,7 +17,7 @@ class Complaint:
         """With `quiet` a line in so many seconds, not each tenth time: for what strangers can cause."""
         self._log = log
         self._quiet = quiet
-        self._next = 0.0
+        self._next = self._failed_at = float("-inf")
         self._count = 0
 
     def failed(self, message: str, *args: object) -> None:
@@ -27,15 +29,15 @@ class Complaint:
 
     def over(self, message: str, *args: object) -> None:
         """It works: say so if it did not before."""
-        if self._count:
+        if self._count and (not self._quiet or time.monotonic() >= self._failed_at + SETTLED):
             self._log.info(message, *args)
-        self._count = 0
+            self._count = 0
 
     def _is_due(self) -> bool:
         if not self._quiet:
             return self._count % self.EVERY == 0
-        now = time.monotonic()
-        if self._count and now < self._next:
+        now = self._failed_at = time.monotonic()
+        if now < self._next:
             return False
         self._next = now + self._quiet
         return True

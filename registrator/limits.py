@@ -66,6 +66,14 @@ RECURSIONS_TCP = Limit(
 
 # The process --------------------------------------------------------------
 
+DESCRIPTORS = Limit(
+    "descriptors",
+    4096,
+    "open files and sockets, where the operator's hard limit allows as many",
+    "connections from outside must leave some for the engine and Consul",
+    "new connections wait in the kernel's queue; one line says so; DNS over UDP is answered",
+)
+
 
 def all_limits() -> Iterator[Limit]:
     """Every limit of this module, in the order in which it is written here."""

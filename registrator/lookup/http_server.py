@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -15,11 +16,14 @@ from typing import Any
 
 from aiohttp import web
 
+from registrator.lookup.acceptor import Acceptor, Shortage
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_reply import HEADERS
 from registrator.lookup.sharing import Seat
+from registrator.lookup.sockets import bind
 from registrator.model import Failure
 from registrator.settings import Listen
+from registrator.stats import Stats
 
 MAX_CONNECTIONS = 512
 IDLE = 75.0  # seconds that a connection may stay without a whole request
@@ -49,20 +53,28 @@ class HttpServer:
     With `share` another agent of the same user may listen there, too.
     """
 
-    def __init__(self, front: HttpFront, listens: Sequence[Listen], *, share: bool = False) -> None:
+    def __init__(
+        self,
+        front: HttpFront,
+        listens: Sequence[Listen],
+        *,
+        share: bool = False,
+        connections: int = MAX_CONNECTIONS,
+        shortage: Shortage | None = None,
+    ) -> None:
         self._front = front
         self._share = share
+        self._most = min(MAX_CONNECTIONS, connections)
+        self._shortage = shortage or Shortage(Stats())
         self._seats: list[Seat] = []
         self._listens = listens
         self._runner: web.AppRunner | None = None
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
 
     @property
     def addresses(self) -> tuple[Listen, ...]:
         """Where it listens, in the order of `listens`, with the real ports."""
-        return tuple(
-            Listen(*socket.getsockname()[:2]) for server in self._servers for socket in server.sockets
-        )
+        return tuple(acceptor.address for acceptor in self._acceptors)
 
     async def start(self) -> None:
         """Listen on every address, or on none. Raises HttpBindError."""
@@ -75,7 +87,7 @@ class HttpServer:
         self._runner = runner
         try:
             for listen in self._listens:
-                await self._listen(listen)
+                self._listen(listen)
         except HttpBindError:
             await self.close()
             raise
@@ -94,33 +106,29 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop listening, answer the blocking queries, end all connections; under 1 s."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
         self._seats.clear()
         self._front.end_waits()
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _listen(self, listen: Listen) -> None:
-        """Bind, and only then listen: `close` finds the socket, should this be cancelled in between."""
-        create = asyncio.get_running_loop().create_server
-        shared = self._share or None
+    def _listen(self, listen: Listen) -> None:
         try:
-            server = await create(
-                self._connection, listen.host, listen.port, reuse_port=shared, start_serving=False
-            )
-            self._servers.append(server)
-            await server.start_serving()
+            sock = bind(listen, socket.SOCK_STREAM, share=self._share)
         except OSError as error:
             raise HttpBindError(f"cannot serve HTTP on {listen}: {_remedy(error)}") from None
-        self._seats += map(Seat, server.sockets)
+        acceptor = Acceptor(sock, self._connection, self._shortage)
+        self._acceptors.append(acceptor)
+        acceptor.start()
+        self._seats.append(Seat(sock))
 
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol for a new connection; beyond the cap one that refuses."""
         server = self._runner.server if self._runner else None
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        if server is None or len(server.connections) >= self._most:
             return _Refusal()
         return _Connection(server, loop=asyncio.get_running_loop(), keepalive_timeout=IDLE, **LIMITS)
 

@@ -40,12 +40,12 @@ class Recursor:
     SERVFAIL (as Consul's), kept for a second.
     """
 
-    def __init__(self, servers: Servers, stats: Stats) -> None:
+    def __init__(self, servers: Servers, stats: Stats, most: int = 2 * RECURSIONS.value) -> None:
         self._upstreams = Upstreams(servers)
         self._stats = stats
         self._cache = Cache()
         self._flights: dict[Inquiry, _Flight] = {}
-        self._places = Shares(RECURSIONS.value, self._count_crowded)
+        self._places = Shares(min(RECURSIONS.value, max(1, most // 2)), self._count_crowded)
         self._connections = Shares(RECURSIONS_TCP.value, self._count_crowded_tcp)
         self._answered = float("-inf")  # when any of them did last
         self._complaint = Complaint(log, QUIET)

@@ -210,14 +210,17 @@ class RecursiveResolver(Resolver):
             return FAILURE
 
 
-def make_recursor(rules: DnsSettings, own: Sequence[Listen], stats: Stats) -> Recursor:
-    """The recursor that the operator wants; `own` is where this agent answers. Raises SettingError."""
+def make_recursor(rules: DnsSettings, own: Sequence[Listen], stats: Stats, most: int) -> Recursor:
+    """The recursor that the operator wants; `own` is where this agent answers. Raises SettingError.
+
+    `most` is how many questions may be under way, each with a socket.
+    """
     if rules.system_recursors:
-        return Recursor(SystemServers(own), stats)
+        return Recursor(SystemServers(own), stats, most)
     for server in rules.recursors:
         if is_own(server, own):
             raise SettingError(f"--recursor: at {server} this agent itself answers; give another resolver")
-    return Recursor(lambda: rules.recursors, stats)
+    return Recursor(lambda: rules.recursors, stats, most)
 
 
 def _fetching(job: Job, inquiries: tuple[Inquiry, ...], patience: float | None = None) -> Foreign:
