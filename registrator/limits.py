@@ -66,6 +66,14 @@ RECURSIONS_TCP = Limit(
 
 # The process --------------------------------------------------------------
 
+TOKEN_FILE = Limit(
+    "token_file",
+    4096,
+    "octets of a file with a token",
+    "a path such as /dev/zero has no end",
+    "the agent does not start, and says why",
+)
+
 DESCRIPTORS = Limit(
     "descriptors",
     4096,
