@@ -17,7 +17,7 @@ import struct
 import sys
 from pathlib import Path
 
-HEADERS = ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h")
+HEADER = Path(f"/usr/include/{os.uname().machine}-linux-musl/bits/syscall.h")  # of musl-tools
 NUMBER = re.compile(r"^#define __NR_(\w+)\s+(\d+)$", re.MULTILINE)
 # linux/bpf_common.h, linux/filter.h, linux/seccomp.h, linux/prctl.h
 LOAD, EQUAL, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
@@ -31,9 +31,8 @@ Instruction = tuple[int, int, int, int]
 
 
 def numbers() -> dict[str, int]:
-    """The system calls of this machine, by name. Raises OSError where there are no kernel headers."""
-    path = next((path for path in HEADERS if Path(path).exists()), HEADERS[0])
-    return {name: int(number) for name, number in NUMBER.findall(Path(path).read_text())}
+    """The system calls of this machine, by name. Raises OSError where the header is missing."""
+    return {name: int(number) for name, number in NUMBER.findall(HEADER.read_text())}
 
 
 def program(allowed: list[str]) -> list[Instruction]:

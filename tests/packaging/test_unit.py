@@ -66,7 +66,7 @@ def confine() -> list[str]:
     try:
         confined.numbers()
     except OSError as error:
-        unavailable(f"there are no kernel headers ({error}); run: apt-get install linux-libc-dev")
+        unavailable(f"the numbers of system calls are missing ({error}); run: apt-get install musl-tools")
     (keep,) = directives("CapabilityBoundingSet")
     kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in keep.split())
     limit = directives("LimitNOFILE")[0]
