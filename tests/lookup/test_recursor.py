@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import dns.message
 import pytest
@@ -414,6 +415,23 @@ async def test_an_asker_of_dead_names_fails_nobody_else(hostile: list[Asker], as
     assert stats.recursions["crowded"] == stats.limited[RECURSIONS.name]
 
 
+async def test_invented_sources_end_no_question_of_a_container() -> None:
+    """Each is an asker of its own, with no place yet: they push out the oldest of one another."""
+    stats = Stats()
+    invented = [asker_of(f"10.9.{n >> 8}.{n & 255}", known=False) for n in range(1000)]
+
+    async with upstream(silent) as server, asking(server.at, stats=stats) as asked:
+        waiting = asyncio.create_task(asked.ask(inquiry("slow.org"), CONTAINERS[0]))
+        while not server.asked:
+            await asyncio.sleep(0.001)
+        tasks = await fill(server, asked, invented, RECURSIONS, stats)
+        assert not waiting.done()
+        server.send(address(server.asked[0][0])[0], server.asked[0][2])
+        assert ips(await waiting) == ["192.0.2.7"]
+        await asked.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_dead_domain_over_tcp_fails_nobody_else() -> None:
     """Truncated replies need connections, of which there are few: the asker of dead ones gives one up."""
     stats = Stats()
@@ -429,16 +447,19 @@ async def test_a_dead_domain_over_tcp_fails_nobody_else() -> None:
 
 async def test_an_asker_without_places_does_not_make_a_server_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for want of connections nor of descriptors: the server is asked first afterwards, too."""
+    by_udp = recursor_exchange._by_udp
 
-    async def out_of_descriptors(*_: object, **__: object) -> Reply:
-        raise OSError(errno.EMFILE, "Too many open files")
+    async def out_of_descriptors(address: Any, inquiry: Inquiry, *, edns: bool) -> Reply:
+        if address[1][1] == first.at.port:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await by_udp(address, inquiry, edns=edns)
 
     async with upstream(good) as first, upstream(good) as second, asking(first.at, second.at) as asked:
         with monkeypatch.context() as patch:
             patch.setattr(recursor_exchange, "_by_udp", out_of_descriptors)
-            assert await asked.ask(inquiry("a.example.org")) == FAILURE
+            await asked.ask(inquiry("a.example.org"))
         await asked.ask(inquiry("b.example.org"))
-        assert (len(first.asked), len(second.asked)) == (1, 0)
+        assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
 async def test_who_asked_the_same_first_does_not_decide_for_the_others() -> None:
