@@ -24,11 +24,13 @@ from registrator.bridge.reconcile import Reconciler
 from registrator.bridge.swarm import SwarmSource
 from registrator.catalog import Bulletin, Directory, Registry
 from registrator.catalog.embedded import EmbeddedCatalog
+from registrator.descriptors import Allowance, allowance, raise_limit
 from registrator.engine import DockerEngine
 from registrator.host import Identity, node
 from registrator.journal import Journal
 from registrator.lag import sample_lag
 from registrator.logs import count_lines
+from registrator.lookup.acceptor import Shortage
 from registrator.lookup.ask import Ttls, Zone
 from registrator.lookup.fronts import DNS_PORT, Fronts
 from registrator.lookup.http import HttpFront
@@ -52,11 +54,12 @@ class Catalog(Registry, Bulletin, Directory, AbstractAsyncContextManager["Catalo
 def start(settings: Settings) -> None:
     """Run the agent on a loop of its own; see `run`."""
     stats = Stats()
+    allowed = allowance(raise_limit())
     with asyncio.Runner(loop_factory=partial(measured_loop, stats)) as runner:
-        runner.run(run(settings, stats))
+        runner.run(run(settings, stats, allowed))
 
 
-async def run(settings: Settings, stats: Stats) -> None:
+async def run(settings: Settings, stats: Stats, allowed: Allowance) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
     Raises `Failure` or `SettingError` for what makes a start pointless (an
@@ -83,8 +86,8 @@ async def run(settings: Settings, stats: Stats) -> None:
             settings.resync,
             journal,
         )
-        resolver = _resolver(stack, settings, catalog, reconciler, identity, stats)
-        fronts = _fronts(settings, resolver, catalog, reconciler, stats, journal)
+        resolver = _resolver(stack, settings, catalog, reconciler, identity, stats, allowed)
+        fronts = _fronts(settings, resolver, catalog, reconciler, stats, journal, allowed)
         stack.push_async_callback(fronts.close)
         await fronts.start()
         log.info("registrator %s: %s", __version__, _what(settings))
@@ -130,6 +133,7 @@ def _fronts(
     reconciler: Reconciler,
     stats: Stats,
     journal: Journal,
+    allowed: Allowance,
 ) -> Fronts:
     """What answers from the catalog; nothing of it is open yet."""
     front = HttpFront(
@@ -150,6 +154,8 @@ def _fronts(
         http=settings.http,
         rate_limit=settings.dns_answers.rate_limit,
         share=settings.reuse_port,
+        allowance=allowed,
+        shortage=Shortage(stats),
     )
 
 
@@ -195,6 +201,7 @@ def _resolver(
     reconciler: Reconciler,
     identity: Identity,
     stats: Stats,
+    allowed: Allowance,
 ) -> Resolver:
     """DNS with the operator's rules. Raises SettingError for a recursor that is this agent itself."""
     rules = settings.dns_answers
@@ -211,7 +218,7 @@ def _resolver(
         own = [*settings.dns]
         if settings.dns_link_local:
             own.append(Listen(settings.dns_link_local, DNS_PORT))
-        recursor = make_recursor(rules, own, stats)
+        recursor = make_recursor(rules, own, stats, allowed.recursions)
         stack.push_async_callback(recursor.close)
         make = partial(RecursiveResolver, recursor, Clients(rules.recursion_allow))
     return make(

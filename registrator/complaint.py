@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+
+SETTLED = 5.0  # seconds without a failure after which a trouble with `quiet` is over
 
 
 class Complaint:
@@ -10,22 +13,34 @@ class Complaint:
 
     EVERY = 10
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, quiet: float = 0.0) -> None:
+        """With `quiet` a line in so many seconds, not each tenth time: for what strangers can cause."""
         self._log = log
+        self._quiet = quiet
+        self._next = self._failed_at = float("-inf")
         self._count = 0
 
     def failed(self, message: str, *args: object) -> None:
-        """It failed (again): warn the first and then every tenth time."""
-        if self._count % self.EVERY == 0:
+        """It failed (again): warn the first time and then once in a while."""
+        if self._is_due():
             suffix = f" ({self._count + 1} times by now)" if self._count else ""
             self._log.warning(message + suffix, *args)
         self._count += 1
 
     def over(self, message: str, *args: object) -> None:
         """It works: say so if it did not before."""
-        if self._count:
+        if self._count and (not self._quiet or time.monotonic() >= self._failed_at + SETTLED):
             self._log.info(message, *args)
-        self._count = 0
+            self._count = 0
+
+    def _is_due(self) -> bool:
+        if not self._quiet:
+            return self._count % self.EVERY == 0
+        now = self._failed_at = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._quiet
+        return True
 
 
 class Once:

@@ -122,7 +122,31 @@ TEMPLATE_MATCH = Limit(
 
 # DNS ----------------------------------------------------------------------
 
+DNS_WAITING = Limit(
+    "dns_waiting",
+    256,
+    "UDP queries that wait for Consul or a recursor, of containers, and as many of all other askers, "
+    "on each address",
+    "each is a task with its packet",
+    "the asker with the most gets SERVFAIL for its oldest one; others' queries are not affected",
+)
+
 # Recursion ----------------------------------------------------------------
+
+RECURSIONS = Limit(
+    "recursions",
+    128,
+    "questions for recursors under way, for this node's containers, and as many for all other askers",
+    "a server or a domain that never answers must not use up sockets and memory, nor the turns of others",
+    "the asker with the most loses its oldest question: SERVFAIL; others' questions are not affected",
+)
+RECURSIONS_TCP = Limit(
+    "recursions_tcp",
+    16,
+    "connections to recursors for truncated replies, for this node's containers, and as many for all others",
+    "resolvers take few TCP connections of one client",
+    "the asker with the most loses its oldest one: the next recursor is asked, or SERVFAIL",
+)
 
 # HTTP ---------------------------------------------------------------------
 
@@ -426,6 +450,22 @@ FACT_OCTETS = Limit(
 )
 
 # The process --------------------------------------------------------------
+
+TOKEN_FILE = Limit(
+    "token_file",
+    4096,
+    "octets of a file with a token",
+    "a path such as /dev/zero has no end",
+    "the agent does not start, and says why",
+)
+
+DESCRIPTORS = Limit(
+    "descriptors",
+    4096,
+    "open files and sockets, where the operator's hard limit allows as many",
+    "connections from outside must leave some for the engine and Consul",
+    "new connections wait in the kernel's queue; one line says so; DNS over UDP is answered",
+)
 
 
 def all_limits() -> Iterator[Limit]:

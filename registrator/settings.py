@@ -12,11 +12,11 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from registrator.duration import parse_duration
 from registrator.policy import Constraint, Policy
+from registrator.secret_file import Unfit, check_file, read_secret
 
 LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
@@ -233,6 +233,11 @@ def parse_consul(text: str, env: Mapping[str, str], token_file: str = "") -> Con
         client_key=env.get("CONSUL_CLIENT_KEY", ""),
         verify=env.get("CONSUL_HTTP_SSL_VERIFY", "true").lower() not in ("0", "false"),
     )
+    for file in filter(None, (address.ca_cert, address.client_cert, address.client_key)):
+        try:
+            check_file(file)
+        except Unfit as error:
+            raise SettingError(f"the TLS file {file} for Consul is refused: {error}") from None
     tls_context(address)
     return address
 
@@ -295,9 +300,11 @@ def _read_token(path: str, env: Mapping[str, str]) -> str:
     if not path:
         return env.get("CONSUL_HTTP_TOKEN", "")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not text"
+        return read_secret(path)
+    except Unfit as error:
+        raise SettingError(f"the Consul token file {path} is refused: {error}") from None
+    except OSError as error:
         raise SettingError(
-            f"the Consul token file {path} cannot be read ({reason}); check its path and rights"
+            f"the Consul token file {path} cannot be read ({os.strerror(error.errno or 0)}); check its path "
+            "and rights"
         ) from None

@@ -17,6 +17,7 @@ tools=(
     named:bind9
     musl-gcc:musl-tools
     jq:jq
+    systemd-analyze:systemd
     promtool:prometheus
     chromium:chromium
     chromedriver:chromium-driver

@@ -10,13 +10,15 @@ import socket
 import time
 from collections.abc import Sequence
 
-from registrator.lookup import sharing
+from registrator.lookup.acceptor import Shortage
 from registrator.lookup.limit import RateLimit
 from registrator.lookup.resolver import Resolver
-from registrator.lookup.tcp import BACKLOG, TcpServer
+from registrator.lookup.sockets import bind
+from registrator.lookup.tcp import MAX_CONNECTIONS, TcpServer
 from registrator.lookup.udp import UdpServer
 from registrator.model import Failure
 from registrator.settings import Listen
+from registrator.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,22 @@ class DnsServer:
     """
 
     def __init__(
-        self, resolver: Resolver, listens: Sequence[Listen], *, rate_limit: int = 0, share: bool = False
+        self,
+        resolver: Resolver,
+        listens: Sequence[Listen],
+        *,
+        rate_limit: int = 0,
+        share: bool = False,
+        connections: int = MAX_CONNECTIONS,
+        shortage: Shortage | None = None,
     ) -> None:
+        """`connections` is how many there may be over TCP on all addresses together."""
         self._limit = RateLimit(rate_limit)
         self._resolver = resolver
         self._listens = tuple(listens)
         self._share = share
+        self._connections = max(1, connections // max(1, len(self._listens)))
+        self._shortage = shortage or Shortage(Stats())
         self._servers: list[UdpServer | TcpServer] = []
         self.addresses: list[Listen] = []
 
@@ -58,7 +70,10 @@ class DnsServer:
                 sock.close()
             raise
         servers = [
-            (UdpServer(self._resolver, udp, self._limit), TcpServer(self._resolver, tcp))
+            (
+                UdpServer(self._resolver, udp, self._limit),
+                TcpServer(self._resolver, tcp, self._connections, self._shortage),
+            )
             for udp, tcp in pairs
         ]
         # All of them before the first `await`: `close` finds them, should this be cancelled there.
@@ -66,7 +81,7 @@ class DnsServer:
         self.addresses += (Listen(*udp.getsockname()[:2]) for udp, _ in pairs)
         for (udp_server, tcp_server), address in zip(servers, self.addresses, strict=True):
             udp_server.start()
-            await tcp_server.start()
+            tcp_server.start()
             log.info("DNS is answered on %s (UDP and TCP)", address)
 
     async def retire(self, settled: float, deadline: float) -> None:
@@ -108,24 +123,9 @@ def _bind_pair(listen: Listen, *, share: bool) -> tuple[socket.socket, socket.so
 
 def _bind(listen: Listen, kind: socket.SocketKind, *, share: bool) -> socket.socket:
     try:
-        sock = socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET, kind)
+        return bind(listen, kind, share=share)
     except OSError as error:
         raise DnsBindError(_explain(listen, kind, error)) from error
-    try:
-        if share:
-            sharing.share(sock)
-        sock.settimeout(0)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((listen.host, listen.port))
-        if kind == socket.SOCK_STREAM:
-            sock.listen(BACKLOG)  # binding alone does not show that another one listens there
-    except OSError as error:
-        sock.close()
-        raise DnsBindError(_explain(listen, kind, error)) from error
-    return sock
 
 
 def _explain(listen: Listen, kind: socket.SocketKind, error: OSError) -> str:

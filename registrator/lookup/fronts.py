@@ -18,6 +18,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from registrator.descriptors import Allowance
+from registrator.lookup.acceptor import Shortage
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpServer
@@ -48,12 +50,16 @@ class Fronts:
         http: Sequence[Listen],
         rate_limit: int = 0,
         share: bool = False,
+        allowance: Allowance,
+        shortage: Shortage,
     ) -> None:
         self._link_local = LinkLocal(link_local) if link_local else None
         names = [*dns, Listen(link_local, DNS_PORT)] if link_local else list(dns)
         self._listens = [*names, *http]
-        self._dns = DnsServer(resolver, names, rate_limit=rate_limit, share=share)
-        self._http = HttpServer(front, http, share=share)
+        self._dns = DnsServer(
+            resolver, names, rate_limit=rate_limit, share=share, connections=allowance.dns, shortage=shortage
+        )
+        self._http = HttpServer(front, http, share=share, connections=allowance.http, shortage=shortage)
         self._share = share
         self._open = False
 

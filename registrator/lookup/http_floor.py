@@ -23,10 +23,15 @@ TICK = 1.0  # seconds between two looks at the deadlines
 class Floor:
     """Where connections come and go; see `Connection`."""
 
-    def __init__(self, stats: Stats, gate: Gate) -> None:
+    def __init__(self, stats: Stats, gate: Gate, connections: int = MAX_CONNECTIONS) -> None:
+        """`connections` is how many there may be, the spare ones among them where it is below the limit."""
         self.stats, self.gate = stats, gate
-        self._places: Places[Connection] = Places(MAX_CONNECTIONS, MAX_OF_CLIENT)
-        self._spare: Places[Connection] = Places(MAX_SPARE, MAX_SPARE)
+        spare = max(1, min(MAX_SPARE, connections // 8))
+        most = max(
+            1, min(MAX_CONNECTIONS, connections - spare if connections < MAX_CONNECTIONS else connections)
+        )
+        self._places: Places[Connection] = Places(most, min(MAX_OF_CLIENT, most))
+        self._spare: Places[Connection] = Places(spare, spare)
         self._all: set[Connection] = set()
         self._unfinished = 0  # octets
         self._starters: deque[Connection] = deque()

@@ -14,12 +14,16 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from registrator.limits import HTTP_CONNECTIONS
+from registrator.lookup.acceptor import Acceptor, Shortage
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_connection import Connection
 from registrator.lookup.http_floor import Floor
 from registrator.lookup.sharing import Seat
+from registrator.lookup.sockets import bind
 from registrator.model import Failure
 from registrator.settings import Listen
+from registrator.stats import Stats
 
 GRACE = 0.3  # seconds that replies under way have when the server closes
 # Octets that the kernel keeps for a connection (it doubles them, socket(7)): left to itself, it takes
@@ -35,21 +39,32 @@ class HttpServer:
     """Serves a front on all of `listens`; port 0 takes a free one.
 
     With `share` another agent of the same user may listen there, too.
+    `connections` is how many there may be, where descriptors are few.
     """
 
-    def __init__(self, front: HttpFront, listens: Sequence[Listen], *, share: bool = False) -> None:
+    def __init__(
+        self,
+        front: HttpFront,
+        listens: Sequence[Listen],
+        *,
+        share: bool = False,
+        connections: int = HTTP_CONNECTIONS.value,
+        shortage: Shortage | None = None,
+    ) -> None:
         self._front = front
         self._share = share
+        self._connections = connections
+        self._shortage = shortage or Shortage(Stats())
         self._seats: list[Seat] = []
         self._listens = listens
         self._runner: web.AppRunner | None = None
         self._floor: Floor | None = None
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
 
     @property
     def addresses(self) -> tuple[Listen, ...]:
         """Where it listens, in the order of `listens`, with the real ports."""
-        return tuple(Listen(*sock.getsockname()[:2]) for server in self._servers for sock in server.sockets)
+        return tuple(acceptor.address for acceptor in self._acceptors)
 
     async def start(self) -> None:
         """Listen on every address, or on none. Raises HttpBindError."""
@@ -59,10 +74,10 @@ class HttpServer:
             shutdown_timeout=GRACE,
         )
         await runner.setup()
-        self._runner, self._floor = runner, Floor(self._front.stats, self._front.gate)
+        self._runner, self._floor = runner, Floor(self._front.stats, self._front.gate, self._connections)
         try:
             for listen in self._listens:
-                await self._listen(listen)
+                self._listen(listen)
         except HttpBindError:
             await self.close()
             raise
@@ -81,9 +96,9 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop listening, answer the blocking queries, end all connections; under 1 s."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
         self._seats.clear()
         self._front.end_waits()
         if self._runner:
@@ -93,22 +108,18 @@ class HttpServer:
             self._floor.close()
             self._floor = None
 
-    async def _listen(self, listen: Listen) -> None:
-        """Bind, and only then listen: `close` finds the socket, should this be cancelled in between."""
-        create = asyncio.get_running_loop().create_server
-        shared = self._share or None
+    def _listen(self, listen: Listen) -> None:
         try:
-            server = await create(
-                self._connection, listen.host, listen.port, reuse_port=shared, start_serving=False
-            )
-            self._servers.append(server)
-            for sock in server.sockets:  # connections have what their listener had
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            await server.start_serving()
+            sock = bind(listen, socket.SOCK_STREAM, share=self._share)
         except OSError as error:
             raise HttpBindError(f"cannot serve HTTP on {listen}: {_remedy(error)}") from None
-        self._seats += map(Seat, server.sockets)
+        # Connections have what their listener had.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        acceptor = Acceptor(sock, self._connection, self._shortage)
+        self._acceptors.append(acceptor)
+        acceptor.start()
+        self._seats.append(Seat(sock))
 
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol for a new connection."""

@@ -20,6 +20,7 @@ from registrator.lookup.layout import layout_of, turned
 from registrator.lookup.names import AddressName, Question, ServiceName, Transfer
 from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns, is_cut
+from registrator.lookup.shares import Asker
 from registrator.lookup.wire import HEADER, Query
 from registrator.model import Entry, Selected, Selection, Snapshot, View
 
@@ -44,7 +45,7 @@ class Job:
     view: View
     transport: str
     size: int  # octets that the reply may have
-    recursion: bool = False  # it is offered to the asker
+    recursion: Asker | None = None  # the asker, where recursion is offered to it
 
     @property
     def key(self) -> tuple[object, ...]:

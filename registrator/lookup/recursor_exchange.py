@@ -9,14 +9,17 @@ reply to the inquiry is passed over, MAX_STRAYS of them end the try.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from registrator.lookup.records import Rcode
 from registrator.lookup.recursor_message import Inquiry, Reply, Unrelated, Unsound, read
+from registrator.lookup.shares import Crowded
 from registrator.settings import Listen
 
 TRY = 2.0  # seconds, as in Consul
@@ -24,6 +27,8 @@ MAX_STRAYS = 16
 MAX_UDP = 4096  # octets read of a packet; 1232 were offered
 LARGE = 2048  # octets of a reply that may take a millisecond to read
 
+OWN_WANTS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+Place = Callable[[], AbstractAsyncContextManager[None]]
 Address = tuple[socket.AddressFamily, Any]  # with the socket address
 
 
@@ -31,15 +36,25 @@ class NoReply(Exception):
     """The server did not answer, or not with sense; `str()` says why, in a few words."""
 
 
-async def exchange(server: Listen, inquiry: Inquiry) -> Reply:
-    """The server's reply, of any RCODE, never truncated. Raises NoReply."""
+class NoMeans(NoReply):
+    """It could not be asked for want of something of our own: that is no fault of the server."""
+
+
+async def exchange(server: Listen, inquiry: Inquiry, connection: Place = nullcontext) -> Reply:
+    """The server's reply, of any RCODE, never truncated. Raises NoReply.
+
+    `connection` gives the place that a TCP connection needs, or raises Crowded.
+    """
     try:
         address = _address(server)
         reply = await _try(_by_udp(address, inquiry, edns=True))
         if reply.rcode in (Rcode.FORMERR, Rcode.NOTIMP):  # it may not know EDNS (RFC 6891, 6.2.2)
             reply = await _try(_by_udp(address, inquiry, edns=False))
         if reply.truncated:
-            reply = await _try(_by_tcp(address, inquiry))
+            async with connection():
+                reply = await _try(_by_tcp(address, inquiry))
+    except Crowded:
+        raise NoMeans("too many connections for this asker's truncated replies") from None
     except TimeoutError:
         raise NoReply(f"no reply within {TRY:g} s") from None
     except asyncio.IncompleteReadError:
@@ -47,7 +62,8 @@ async def exchange(server: Listen, inquiry: Inquiry) -> Reply:
     except (Unrelated, Unsound) as error:
         raise NoReply(f"a reply without sense ({error})") from None
     except OSError as error:
-        raise NoReply(error.strerror or os.strerror(error.errno or 0)) from None
+        kind = NoMeans if error.errno in OWN_WANTS else NoReply
+        raise kind(error.strerror or os.strerror(error.errno or 0)) from None
     if reply.truncated:
         raise NoReply("a reply that is cut over TCP too")
     return reply

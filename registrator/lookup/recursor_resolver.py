@@ -27,6 +27,7 @@ from registrator.lookup.recursor import Recursor
 from registrator.lookup.recursor_message import FAILURE, Inquiry, Reply
 from registrator.lookup.recursor_servers import SystemServers, is_own
 from registrator.lookup.resolver import LOAD_TIMEOUT, Newcomers, Resolver
+from registrator.lookup.shares import NOBODY, Asker
 from registrator.model import Selected, Selection, Snapshot, View
 from registrator.settings import DnsSettings, Listen, SettingError
 from registrator.stats import Stats
@@ -48,6 +49,7 @@ class Foreign(Selection):
 
     inquiries: tuple[Inquiry, ...] = ()
     patience: float | None = None  # as long as the recursor takes
+    asker: Asker = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ class RecursiveResolver(Resolver):
     # Making a reply -------------------------------------------------------------
 
     def _job(self, query: wire.Query, source: str, transport: str) -> Job:
-        return replace(super()._job(query, source, transport), recursion=self._clients.may(source))
+        return replace(super()._job(query, source, transport), recursion=self._recursion(source))
+
+    def _recursion(self, source: str) -> Asker | None:
+        return self.asker(source) if self._clients.may(source) else None
 
     def _make(
         self, job: Job, loaded: Mapping[Selection, Selected], elsewhere: Elsewhere | None = None
@@ -141,7 +146,7 @@ class RecursiveResolver(Resolver):
         wanted: list[Inquiry] = []
         made = super()._make(job, loaded, elsewhere or self._follower(job, loaded, wanted))
         if wanted:
-            raise NotLoaded(Foreign(FOREIGN, "", inquiries=tuple(wanted), patience=LOAD_TIMEOUT))
+            raise NotLoaded(_fetching(job, tuple(wanted), patience=LOAD_TIMEOUT))
         if isinstance(job.question.subject, ReverseName) and made.rendered.counted[1] == Rcode.NXDOMAIN.name:
             return self._forwarded(job, loaded) or made
         return made
@@ -156,7 +161,7 @@ class RecursiveResolver(Resolver):
         found = self._found(inquiry, loaded)
         if found is None:
             if query.flags & wire.RD:
-                raise NotLoaded(Foreign(FOREIGN, "", inquiries=(inquiry,)))
+                raise NotLoaded(_fetching(job, (inquiry,)))
             return None
         reply, age = found
         head, tail = reply.render(query, job.size, age)
@@ -192,27 +197,34 @@ class RecursiveResolver(Resolver):
     async def _load(self, selection: Selection, loaded: dict[Selection, Selected]) -> bool:
         if not isinstance(selection, Foreign):
             return await super()._load(selection, loaded)
-        asks = [self._ask(inquiry, selection.patience) for inquiry in selection.inquiries]
+        asks = [self._ask(inquiry, selection) for inquiry in selection.inquiries]
         for inquiry, reply in zip(selection.inquiries, await asyncio.gather(*asks), strict=True):
             loaded[_key(inquiry)] = Fetched(reply=reply)
         return True
 
-    async def _ask(self, inquiry: Inquiry, patience: float | None) -> Reply:
+    async def _ask(self, inquiry: Inquiry, selection: Foreign) -> Reply:
         try:
-            async with asyncio.timeout(patience):
-                return await self._recursor.ask(inquiry)
+            async with asyncio.timeout(selection.patience):
+                return await self._recursor.ask(inquiry, selection.asker)
         except TimeoutError:
             return FAILURE
 
 
-def make_recursor(rules: DnsSettings, own: Sequence[Listen], stats: Stats) -> Recursor:
-    """The recursor that the operator wants; `own` is where this agent answers. Raises SettingError."""
+def make_recursor(rules: DnsSettings, own: Sequence[Listen], stats: Stats, most: int) -> Recursor:
+    """The recursor that the operator wants; `own` is where this agent answers. Raises SettingError.
+
+    `most` is how many questions may be under way, each with a socket.
+    """
     if rules.system_recursors:
-        return Recursor(SystemServers(own), stats)
+        return Recursor(SystemServers(own), stats, most)
     for server in rules.recursors:
         if is_own(server, own):
             raise SettingError(f"--recursor: at {server} this agent itself answers; give another resolver")
-    return Recursor(lambda: rules.recursors, stats)
+    return Recursor(lambda: rules.recursors, stats, most)
+
+
+def _fetching(job: Job, inquiries: tuple[Inquiry, ...], patience: float | None = None) -> Foreign:
+    return Foreign(FOREIGN, "", inquiries=inquiries, patience=patience, asker=job.recursion or NOBODY)
 
 
 def _key(inquiry: Inquiry) -> Foreign:

@@ -29,21 +29,32 @@ class Upstreams:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._bad: dict[Listen, float] = {}
+        self._answered: dict[Listen, float] = {}  # when each did last
 
     def order(self) -> list[Listen]:
         """All servers, the best first."""
         now = time.monotonic()
         return sorted(self._servers()[:MAX_SERVERS], key=lambda server: self._bad.get(server, 0.0) > now)
 
-    def failed(self, server: Listen) -> None:
-        """It did not answer: ask it after the others for a while."""
+    def failed(self, server: Listen, since: float) -> None:
+        """It did not answer what it was asked at `since`: ask it after the others for a while.
+
+        Unless it has answered something else in the meantime: then it is well, and
+        the domain is silent. One asker's dead domain must not send the
+        names of all others to a server that may not know them.
+        """
+        if self._answered.get(server, float("-inf")) >= since:
+            return
         now = time.monotonic()
         self._bad = {bad: until for bad, until in self._bad.items() if until > now}
         self._bad[server] = now + BAD
 
     def worked(self, server: Listen) -> None:
         """It answered."""
+        now = time.monotonic()
         self._bad.pop(server, None)
+        self._answered = {known: at for known, at in self._answered.items() if at > now - BAD}
+        self._answered[server] = now
 
 
 class SystemServers:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from registrator.catalog import CatalogError, Directory
+from registrator.limits import DNS_WAITING
 from registrator.lookup import answers, wire
 from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
 from registrator.lookup.limit import Verdict
@@ -21,6 +22,7 @@ from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, TYPE_NAMES, Job,
 from registrator.lookup.records import Rcode
 from registrator.lookup.rendered import Rendered, Turns
 from registrator.lookup.replies import Replies
+from registrator.lookup.shares import Asker, asker_of
 from registrator.model import OUTSIDE, SERVICE, Selected, Selection, Snapshot, View
 from registrator.stats import Stats
 
@@ -143,6 +145,14 @@ class Resolver:
 
     def _is_new(self, source: str) -> bool:
         return self._newcomers is not None and self._newcomers.may_be(source)
+
+    def asker(self, source: str) -> Asker:
+        """Who is charged for what a query from this address waits for."""
+        return asker_of(source, known=self._view_of(source) is not OUTSIDE)
+
+    def crowded(self) -> None:
+        """Count a query that found no place to wait, or lost it."""
+        self._stats.limited[DNS_WAITING.name] += 1
 
     def took(self, seconds: float, queries: int) -> None:
         """Count how long so many queries took that were answered at once."""

@@ -14,17 +14,18 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from registrator.lookup.acceptor import Acceptor, Shortage
 from registrator.lookup.askers import peer_of
 from registrator.lookup.maker import TCP
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.sharing import Seat
+from registrator.stats import Stats
 
 IDLE = 10.0  # seconds for a message to come in, and for its reply to go out
 # Seconds without a query, before a server that retires ends a connection; in the end.
 QUIET, QUIET_AT_LAST = 0.5, 0.002
 MAX_CONNECTIONS = 256
 MAX_PER_CLIENT = 16
-BACKLOG = 128
 READ_AHEAD = 4096  # octets a connection may have waiting before it is no longer read
 
 
@@ -43,10 +44,16 @@ class _Connection:
 class TcpServer:
     """Answers DNS queries on a bound TCP socket, which it owns from then on."""
 
-    def __init__(self, resolver: Resolver, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        sock: socket.socket,
+        most: int = MAX_CONNECTIONS,
+        shortage: Shortage | None = None,
+    ) -> None:
         self._resolver = resolver
-        self._socket = sock
-        self._server: asyncio.Server | None = None
+        self._most = most
+        self._acceptor = Acceptor(sock, self._protocol, shortage or Shortage(Stats()))
         self._connections: dict[_Connection, None] = {}  # the longest unheard of first
         self._seat = Seat(sock)
         self._hurried = False
@@ -56,12 +63,12 @@ class TcpServer:
         """Whether there are connections."""
         return bool(self._connections)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to accept connections."""
-        self._server = await asyncio.start_server(
-            self._serve, sock=self._socket, limit=READ_AHEAD, backlog=BACKLOG, start_serving=False
-        )
-        await self._server.start_serving()
+        self._acceptor.start()
+
+    def _protocol(self) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=READ_AHEAD), self._serve)
 
     def retire(self) -> None:
         """Let another agent get new connections; go on serving those that are here, or just coming in."""
@@ -74,8 +81,7 @@ class TcpServer:
         which no next query follows at once.
         """
         self._hurried = hurried
-        if self._server is not None:
-            self._server.close()
+        self._acceptor.close()
         limit = time.monotonic() - QUIET
         for connection in list(self._connections):
             if connection.idle and connection.idle_since < limit:
@@ -84,9 +90,7 @@ class TcpServer:
 
     async def close(self) -> None:
         """Stop accepting, and end every connection."""
-        if self._server is not None:
-            self._server.close()
-        self._socket.close()
+        self._acceptor.close()
         tasks = [connection.task for connection in self._connections]
         for task in tasks:
             task.cancel()
@@ -136,7 +140,7 @@ class TcpServer:
         crowd = [connection for connection in self._connections if connection.client == client]
         if len(crowd) < MAX_PER_CLIENT:
             crowd = list(self._connections)
-            if len(crowd) < MAX_CONNECTIONS:
+            if len(crowd) < min(MAX_CONNECTIONS, self._most):
                 return True
         oldest = next((connection for connection in crowd if connection.idle), None)
         if oldest is None:

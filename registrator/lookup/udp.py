@@ -4,8 +4,8 @@ Each wake-up of the loop reads at most BURST packets and goes back, so that a
 flood cannot keep other work from running. Replies that are there are sent at
 once. Those that have to be made come after them, a SLICE of them in a turn:
 what is new to one asker is not to be felt by the others. A query that needs a
-service to be loaded is answered by a task of its own, at most MAX_WAITING of
-them; beyond that it gets SERVFAIL and its asker may try again.
+service to be loaded, or a recursor, waits in a task of its own. Of these there
+are at most DNS_WAITING, shared by the askers: SERVFAIL goes to the one that has most.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import time
 from collections import deque
 from typing import Any
 
+from registrator.limits import DNS_WAITING
 from registrator.lookup import sharing
 from registrator.lookup.ask import NotLoaded
 from registrator.lookup.askers import client_of
 from registrator.lookup.limit import RateLimit, Verdict
 from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
+from registrator.lookup.shares import Crowded, Shares
 
 BURST = 64  # packets a wake-up
 SLICE = 0.00025  # seconds of making replies after which others on the loop have their turn
-MAX_WAITING = 256
 MAX_QUERY = 4096  # octets read of a packet; a sound query has a few hundred at most
 IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
 IPV6_HOST = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
@@ -54,6 +55,7 @@ class UdpServer:
         self._limit = limit
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
+        self._places = Shares(DNS_WAITING.value, resolver.crowded)
         self._behind: deque[Unmade] = deque()  # to be made, less than two bursts
         self._catching_up: asyncio.Handle | None = None
         self._six = sock.family == socket.AF_INET6
@@ -180,15 +182,17 @@ class UdpServer:
         return True
 
     def _answer_later(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            self._send(self._resolver.servfail(packet, source, UDP), peer, ancillary)
-            return
         task = asyncio.create_task(self._resolve(packet, source, peer, ancillary))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
     async def _resolve(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
-        reply = await self._resolver.resolve(packet, source, UDP)
+        reply: bytes | None
+        try:
+            async with self._places.place(self._resolver.asker(source)):
+                reply = await self._resolver.resolve(packet, source, UDP)
+        except Crowded:
+            reply = self._resolver.servfail(packet, source, UDP)
         if reply is not None:
             self._send(reply, peer, ancillary)
 

@@ -68,11 +68,12 @@ class Front:
             return False
 
 
-def fetch(url: str) -> tuple[int, str]:
-    """GET a URL without any proxy: (status, body). Raises OSError where nobody answers."""
+def fetch(url: str, token: str = "") -> tuple[int, str]:
+    """GET a URL, without any proxy: (status, body). Raises OSError where nobody answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"X-Consul-Token": token} if token else {})
     try:
-        with opener.open(url, timeout=5) as response:
+        with opener.open(request, timeout=5) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -17,7 +17,9 @@ def up(lab: Lab) -> None:
     with lab.held():
         lab.up()
         with step("Lab: deploying compose/stack.yml, and waiting until every node answers for it"):
+            lab.make_secrets()
             lab.deploy()
+            until(lab.make_tokens, "Consul's tokens")
             until(
                 lambda: all(node.counts(*SERVICES) == SERVICES for node in lab.nodes),
                 f"{SERVICES} in the lookups of every node",
@@ -34,9 +36,9 @@ def tell(lab: Lab) -> None:
     print(f"""
 Three nodes are up: {", ".join(f"{node.name} {node.address}" for node in lab.nodes)}
   engines   export DOCKER_HOST=unix://{first.socket}   (n1 is the manager; docker service ls)
-  DNS       {inside} dig @{first.address} -p 8053 web.service.consul SRV
-  HTTP      {inside} curl http://{first.address}:8580/lookup/web
-  Consul    {inside} curl http://{first.address}:8500/v1/catalog/services
+  DNS       {inside} dig @127.0.0.1 -p 8053 web.service.consul SRV
+  HTTP      {inside} curl http://127.0.0.1:8580/lookup/web
+  Consul    {inside} curl -H "X-Consul-Token: {lab.token}" http://127.0.0.1:8500/v1/catalog/services
   inside    docker -H unix://{first.socket} run --rm --network demo_backend --dns 169.254.53.53 \\
                 registrator/lab-tools curl -s http://web.service.consul:8000
   try       docker -H unix://{first.socket} service scale demo_web=2

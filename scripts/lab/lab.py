@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from scripts.lab.node import CGROUP, Node, remove_cgroups
 from scripts.lab.waiting import until
 
 STACK = ROOT / "compose/stack.yml"
+CONSUL = ROOT / "compose/consul.sh"
+TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SIZE = 3
 
 
@@ -53,6 +56,7 @@ class Lab:
     def clear(self) -> None:
         """End and remove all that a lab in this folder has started; built images stay."""
         self.kept.unlink(missing_ok=True)
+        self._token.unlink(missing_ok=True)
         self.each(Node.remove)
         remove_cgroups(CGROUP)
         network.remove(network.SWITCH)
@@ -80,6 +84,20 @@ class Lab:
     def kept(self) -> Path:
         """A file that is there while `make lab` has left the lab up for a person."""
         return self.folder / "kept"
+
+    @property
+    def token(self) -> str:
+        """The management token of the Consul on it; "" where there is none yet."""
+        return self._token.read_text() if self._token.exists() else ""
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._token.touch(0o600)
+        self._token.write_text(token)
+
+    @property
+    def _token(self) -> Path:
+        return self.folder / "token"
 
     def see_possible(self) -> None:
         """Raise DemoError, before anything is made, where a lab cannot be had."""
@@ -110,6 +128,20 @@ class Lab:
         """What the manager thinks of a node: ready, down, disconnected, unknown."""
         found = self.manager.docker("node", "inspect", "--format", "{{.Status.State}}", node.name)
         return found.splitlines()[-1]
+
+    def make_secrets(self) -> None:
+        """What compose/stack.yml needs before it is deployed."""
+        self.manager.run(str(CONSUL), "secrets")
+
+    def make_tokens(self) -> bool:
+        """Have the stack's Consul accept the tokens of its agents, and keep that of its operator."""
+        self.keep_token(self.manager.run(str(CONSUL), "tokens"))
+        return True
+
+    def keep_token(self, told: str) -> None:
+        """Keep the management token that compose/consul.sh told."""
+        if found := TOKEN.search(told):
+            self.token = found[0]
 
     def deploy(self, stack: str = "demo", file: Path = STACK, **variables: str) -> None:
         """`docker stack deploy`, as a user would; without asking a registry for digests."""

@@ -122,8 +122,8 @@ class Node:
 
     @property
     def front(self) -> Front:
-        """Where its agent is asked, from inside the lab (`call`)."""
-        return Front(f"{self.address}:8053", f"{self.address}:8580")
+        """Where its agent is asked, from the node itself (`call`)."""
+        return Front("127.0.0.1:8053", "127.0.0.1:8580")
 
     def counts(self, *services: str) -> dict[str, int]:
         """How many instances of each service its agent's DNS answers with now. Raises OSError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,13 +15,23 @@ import pytest
 
 from registrator.catalog import CatalogError, Refused
 from registrator.catalog.consul import ConsulCatalog
-from registrator.model import CRITICAL, META_OWNER, PASSING, Check, Health, Instance, health_check_id
+from registrator.model import (
+    CRITICAL,
+    META_OWNER,
+    PASSING,
+    Check,
+    Health,
+    Instance,
+    SwarmService,
+    health_check_id,
+)
 from registrator.settings import ConsulAddress
 from registrator.stats import Stats
 from tests.support.consul import ConsulServer
 
 pytestmark = pytest.mark.consul
 
+POLICY_FILES = Path(__file__).resolve().parents[2] / "compose/policies"
 README = Path(__file__).resolve().parents[2] / "README.md"
 POLICIES = re.findall(r"^```hcl\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 EVERY_NAME, SOME_NAMES = POLICIES  # the least, and the one for names that start with "web"
@@ -100,6 +112,33 @@ async def test_the_policy_is_enough(guarded: ConsulServer, rules: str, service: 
     """Everything that the agent asks of Consul is allowed, and lookups see its own services and others'."""
     async with catalog_of(guarded, rules) as catalog:
         await live(catalog, service)
+
+
+@pytest.mark.parametrize("role", ["manager", "worker"])
+async def test_the_policies_of_the_stack_are_enough(guarded: ConsulServer, role: str) -> None:
+    """compose/policies: agents of both kinds live with theirs."""
+    async with catalog_of(guarded, (POLICY_FILES / f"registrator-{role}.hcl").read_text()) as catalog:
+        await live(catalog, "anything")
+
+
+async def told() -> list[SwarmService]:
+    """What a manager knows of its Swarm."""
+    return [SwarmService("service1", "web")]
+
+
+async def test_only_a_managers_token_publishes_facts_of_the_swarm(guarded: ConsulServer) -> None:
+    """Neither a worker's, which reads them, nor one for services only; nor does it help to have none."""
+    rules = {name: (POLICY_FILES / f"registrator-{name}.hcl").read_text() for name in ("manager", "worker")}
+    async with catalog_of(guarded, rules["worker"]) as worker, catalog_of(guarded, EVERY_NAME) as other:
+        for catalog in (worker, other):
+            with pytest.raises(Refused):
+                await catalog.publish("cluster", told)
+        async with catalog_of(guarded, rules["manager"]) as manager:
+            await manager.publish("cluster", told)
+        assert set(await anext(worker.published())) == {"service1"}
+    request = urllib.request.Request(f"{guarded.url}/v1/kv/registrator/swarm/cluster/x", b"{}", method="PUT")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        await asyncio.to_thread(urllib.request.urlopen, request)
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,16 @@ EXPECTED = (
     r"joined a swarm as a worker",
     r"joined a swarm as a worker",
     r"(Ready[^\n]*\n[^\n]*){2}Ready",
+    r"secret consul.json\nsecret registrator-manager\nsecret registrator-worker",
     r"Creating service demo_web",
-    r"redis +replicated +1/1.*registrator +global +3/3.*web +replicated +5/5.*whoami +replicated +3/3",
+    r"management token.*: [0-9a-f-]{36}\n.*token and policy registrator-worker",
+    r"redis +replicated +1/1.*registrator +global +1/1.*-worker +global +2/2.*web +.*5/5.*whoami +.*3/3",
     r"redis +1 .*web +5 .*whoami +3 ",
     r"^(1 1 \d+ \S+\n?){5}$",
     r"^([\d.]+:\d+\n?){5}$",
     r"Hello, visitor \d+ ",
 )
-CHANGES = re.compile(r"docker (swarm|stack deploy) ")
+CHANGES = re.compile(r"docker (swarm|stack deploy) |consul.sh secrets")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def follow(lab: Lab) -> list[Done]:
         ask = partial(printed, nodes[name], command.replace("TOKEN", token), expected)
         said = ask() if CHANGES.search(command) else until(ask, command, 90)
         token = found[0] if (found := TOKEN.search(said)) else token
+        if "consul.sh tokens" in command:
+            lab.keep_token(said)
         done.append(Done(name, command, said))
     return done
 

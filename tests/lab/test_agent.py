@@ -12,7 +12,7 @@ from scripts.lab.lab import Lab
 from scripts.lab.waiting import until
 from tests.lab.clients import calling
 from tests.lab.services import Service, service
-from tests.lab.truth import agree, container_of
+from tests.lab.truth import AGENTS, agent_of, agree
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
@@ -22,14 +22,12 @@ def test_an_update_of_the_agents_fails_no_lookup(lab: Lab, measured: Callable[[s
 
     For brevity's sake on all nodes at once; the stack file has them one by one.
     """
-    agents = Service(lab, "demo_registrator")
-    before = {container_of(node, agents.name) for node in lab.nodes}
+    before = {agent_of(node) for node in lab.nodes}
     with calling(lab.nodes, "whoami", port="none", network="demo_backend") as clients:
-        agents.update("--force", "--update-parallelism", "0")
-        agents.updated()
-        until(
-            lambda: not before & {container_of(node, agents.name) for node in lab.nodes}, "the old ones gone"
-        )
+        for agents in (Service(lab, name) for name in AGENTS):
+            agents.update("--force", "--update-parallelism", "0")
+            agents.updated()
+        until(lambda: not before & {agent_of(node) for node in lab.nodes}, "the old ones gone")
         agree(lab)
     measured(f"agents replaced on all nodes: {clients}")
     assert not clients.failures, clients
@@ -37,7 +35,7 @@ def test_an_update_of_the_agents_fails_no_lookup(lab: Lab, measured: Callable[[s
 
 def findings(lab: Lab) -> dict[str, str]:
     """What `registrator doctor` says in the manager's agent: by subject, what is so and the remedy."""
-    agent = container_of(lab.manager, "demo_registrator")
+    agent = agent_of(lab.manager)
     script = "registrator doctor --json || true"
     told = json.loads(lab.manager.docker("exec", agent, "sh", "-c", script))
     return {each["about"]: f"{each['what']}; {each['remedy']}" for each in told}

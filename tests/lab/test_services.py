@@ -19,7 +19,7 @@ from scripts.lab.node import Node
 from scripts.lab.waiting import until
 from tests.lab.clients import Clients, calling
 from tests.lab.services import HEALTH_CHECK, Service, service
-from tests.lab.truth import agree, container_of, get
+from tests.lab.truth import agent_of, agree, get
 
 pytestmark = [pytest.mark.engine, pytest.mark.consul, pytest.mark.lab]
 
@@ -61,7 +61,7 @@ def same_ports(made: Service, expected: int) -> bool:
     ports = {port["PublishedPort"] for port in made.inspect()["Endpoint"].get("Ports", [])}
     assert replicated["Replicas"] == expected
     for node in made.lab.nodes:
-        agent = container_of(node, "demo_registrator")
+        agent = agent_of(node)
         listed = json.loads(node.docker("exec", agent, "registrator", "services", "--json"))
         (line,) = (each for each in listed if each["name"] == made.name)
         entries = get(node, 8500, f"/v1/health/service/{made.name}?passing&stale")

@@ -1,4 +1,4 @@
-"""docs/swarm.md leads from three machines to a resolving counter: this lab was set up by its ten commands."""
+"""docs/swarm.md leads from three machines to a resolving counter: its twelve commands set this lab up."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def done(lab: Lab, request: pytest.FixtureRequest) -> list[Done]:
     return request.config.stash[DONE]
 
 
-def test_ten_commands_lead_there(done: list[Done]) -> None:
+def test_twelve_commands_lead_there(done: list[Done]) -> None:
     """All of the document's, in its order, on all three nodes; the last is the counter's answer."""
     assert [(each.node, each.command) for each in done] == commands()
-    assert len(done) == 10
+    assert len(done) == 12
     assert {each.node for each in done} == {"n1", "n2", "n3"}
     assert done[-1].output.startswith("Hello, visitor ")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from scripts.demo.proof import fetch
@@ -17,12 +18,14 @@ from scripts.lab.lab import Lab
 from scripts.lab.node import Node
 from scripts.lab.waiting import until
 
+AGENTS = ("demo_registrator", "demo_registrator-worker")
 Running = frozenset[tuple[str, str, str]]  # service, node, container id
 
 
 def get(node: Node, port: int, path: str) -> Any:
-    """A JSON document from a node's Consul (8500) or agent (8580). Raises OSError."""
-    status, body = node.call(fetch, f"http://{node.address}:{port}{path}")
+    """A JSON document from a node's Consul (8500, as its operator) or agent (8580). Raises OSError."""
+    token = Lab().token if port == 8500 else ""
+    status, body = node.call(fetch, f"http://127.0.0.1:{port}{path}", token)
     if status != 200:
         raise OSError(f"{node.name}:{port}{path} answered {status}: {body.strip()}")
     return json.loads(body)
@@ -75,7 +78,7 @@ def answered(node: Node, names: Collection[str]) -> Running:
     """Every instance that lookups of these names give, by this node's agent."""
     found = set()
     for name in names:
-        status, body = node.call(fetch, f"http://{node.address}:8580/lookup/{name}")
+        status, body = node.call(fetch, f"http://127.0.0.1:8580/lookup/{name}")
         if status == 404:  # no such service: an answer as well
             continue
         if status != 200:
@@ -116,6 +119,14 @@ def container_of(node: Node, service: str) -> str:
     if len(found) != 1:
         raise DemoError(f"{len(found)} containers of {service} on {node.name}")
     return found[0]
+
+
+def agent_of(node: Node) -> str:
+    """The id of the agent's container on a node: of the managers' service, or the workers'."""
+    for service in AGENTS:
+        with suppress(DemoError):
+            return container_of(node, service)
+    raise DemoError(f"no agent runs on {node.name}")
 
 
 def brief(running: Running) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import socket
@@ -17,6 +18,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from registrator.limits import DNS_WAITING
 from registrator.lookup import limit, udp, wire
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsBindError, DnsServer
@@ -250,7 +252,7 @@ async def test_a_slow_load_holds_up_nobody_else() -> None:
 
 async def test_only_so_many_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the cap on waiting queries the answer is SERVFAIL at once; closing ends those that wait."""
-    monkeypatch.setattr(udp, "MAX_WAITING", 1)
+    monkeypatch.setattr(udp, "DNS_WAITING", dataclasses.replace(DNS_WAITING, value=1))
     directory = gated()
     async with serving(directory=directory) as server:
         address = server.addresses[0]

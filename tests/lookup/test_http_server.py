@@ -9,7 +9,7 @@ import time
 import pytest
 from aiohttp import ClientSession
 
-from registrator.lookup import http_connection, http_floor
+from registrator.lookup import http_connection, http_floor, http_server
 from registrator.lookup.http import HttpFront
 from registrator.lookup.http_server import HttpBindError, HttpServer
 from registrator.model import OUTSIDE
@@ -83,10 +83,10 @@ async def test_a_port_that_is_not_permitted_is_one_line_that_says_what_to_do(
 ) -> None:
     """Root may bind any port, so the kernel's answer to others is put in its place."""
 
-    async def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_server", refuse)
+    monkeypatch.setattr(http_server, "bind", refuse)
     with pytest.raises(HttpBindError, match=r"above 1023 .* CAP_NET_BIND_SERVICE"):
         await server(Listen("127.0.0.1", 80)).start()
 

@@ -18,7 +18,8 @@ import dns.flags
 import dns.message
 import pytest
 
-from registrator.lookup import recursor, recursor_exchange, udp
+from registrator.limits import RECURSIONS
+from registrator.lookup import recursor, recursor_exchange
 from registrator.lookup.ask import Ttls, Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.linklocal import LinkLocal, LinkLocalError
@@ -270,17 +271,30 @@ async def test_a_loop_of_recursors_ends(monkeypatch: pytest.MonkeyPatch) -> None
     assert stats.recursions == {"failed": 2}
 
 
-async def test_a_crowd_is_told_servfail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With RA even where the front itself has no room for one that waits."""
-    monkeypatch.setattr(udp, "MAX_WAITING", 1)
-    async with upstream(lambda *_: []) as server, serving(server) as at, asyncio.timeout(5):
-        waiting = asyncio.create_task(ask(at, "slow.example.org"))
-        while not server.asked:
-            await asyncio.sleep(0.001)
-        reply = await ask(at, "other.example.org")
-        assert (reply.rcode(), flags(reply)) == (dns.rcode.SERVFAIL, "QR RD RA")
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+async def test_one_askers_dead_names_fail_no_name_of_another() -> None:
+    """Hundreds at once below a silent domain; meanwhile another asker gets every name, of the zone's too.
+
+    What the hostile one has too many of gets SERVFAIL at once, with RA.
+    """
+
+    def answers(query: Message, transport: str) -> list[bytes]:
+        return [] if "dead" in str(query.question[0].name) else world(query, transport)
+
+    stats = Stats()
+    async with upstream(answers) as server, serving(server, stats=stats) as at:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hostile:
+            hostile.settimeout(0)
+            hostile.bind(("127.0.0.2", 0))
+            hostile.connect((at.host, at.port))
+            for number in range(600):
+                hostile.send(dns.message.make_query(f"n{number}.dead.org", "A").to_wire())
+            first = await asyncio.get_running_loop().sock_recv(hostile, 4096)
+            assert (first[3] & 0xF, first[3] & 0x80) == (dns.rcode.SERVFAIL, 0x80)
+            assert stats.limited[RECURSIONS.name]
+            for number in range(38):
+                name = f"fine{number}.example.org" if number % 2 else "alias.service.consul"
+                reply = await ask(at, name, source="127.0.0.3")
+                assert (reply.rcode(), bool(reply.answer)) == (dns.rcode.NOERROR, True), number
 
 
 async def test_noise_from_upstream_is_survived() -> None:

@@ -13,7 +13,9 @@ import dns.message
 import pytest
 from aiohttp import ClientSession
 
+from registrator.descriptors import Allowance
 from registrator.lookup import sharing
+from registrator.lookup.acceptor import Shortage
 from registrator.lookup.ask import Zone
 from registrator.lookup.fronts import Fronts
 from registrator.lookup.http import HttpFront
@@ -165,7 +167,16 @@ def fronts(directory: FakeDirectory, dns_port: int, http_port: int) -> Fronts:
     resolver = Resolver(directory, Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats())
     front = HttpFront(directory, stats=Stats(), view_of=lambda _: OUTSIDE, domain="consul")
     dns_at, http_at = Listen("127.0.0.1", dns_port), Listen("127.0.0.1", http_port)
-    return Fronts(resolver, front, dns=[dns_at], link_local="", http=[http_at], share=True)
+    return Fronts(
+        resolver,
+        front,
+        dns=[dns_at],
+        link_local="",
+        http=[http_at],
+        share=True,
+        allowance=Allowance(64, 64, 64),
+        shortage=Shortage(Stats()),
+    )
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ import dns.rrset
 from registrator.settings import Listen
 
 UDP, TCP = "udp", "tcp"
+HANGING = [b"hanging"]  # instead of packets: a TCP connection on which nothing comes
 # From a query and its transport to the octets sent back, one packet after the other.
 Answers = Callable[[dns.message.Message, str], Iterable[bytes]]
 
@@ -26,6 +27,8 @@ class Upstream:
 
     at: Listen
     asked: list[tuple[dns.message.Message, str, int]] = field(default_factory=list)
+
+    send: Callable[[bytes, int], None] = lambda *_: None  # a packet over UDP to a port that has asked
 
     @property
     def transports(self) -> list[str]:
@@ -45,11 +48,19 @@ async def upstream(answers: Answers, host: str = "127.0.0.1") -> AsyncIterator[U
     )
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        length = int.from_bytes(await reader.readexactly(2), "big")
+        try:
+            length = int.from_bytes(await reader.readexactly(2), "big")
+        except asyncio.IncompleteReadError:  # given up before it asked
+            writer.close()
+            return
         query = dns.message.from_wire(await reader.readexactly(length))
         found.asked.append((query, TCP, writer.get_extra_info("peername")[1]))
-        for packet in answers(query, TCP):
-            writer.write(len(packet).to_bytes(2, "big") + packet)
+        packets = list(answers(query, TCP))
+        if packets == HANGING:
+            await reader.read()
+        else:
+            for packet in packets:
+                writer.write(len(packet).to_bytes(2, "big") + packet)
         writer.close()
 
     server = await asyncio.start_server(serve, sock=tcp)
@@ -68,6 +79,7 @@ class _Udp(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._found.send = lambda packet, port: transport.sendto(packet, (self._found.at.host, port))
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         query = dns.message.from_wire(data)
