@@ -13,6 +13,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from types import TracebackType
 
+from registrator.printable import printable
+
 # What a record of a change may say about itself, by logging's `extra`.
 FIELDS = ("event", "service", "instance", "container")
 
@@ -49,11 +51,11 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Render a record's message on one line, whatever it holds."""
-        return _printable(super().formatMessage(record))
+        return printable(super().formatMessage(record))
 
     def formatException(self, ei: Raised) -> str:  # noqa: N802 - logging's own name
         """Render a traceback so that no line of it, as an error's text may hold, looks like a record."""
-        return "\n".join(f"    {_printable(line)}" for line in super().formatException(ei).splitlines())
+        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).splitlines())
 
 
 class LineCounter(logging.Handler):
@@ -82,7 +84,3 @@ def set_up(level: str, form: str) -> None:
 def count_lines(lines: Counter[str]) -> None:
     """Count in `lines`, from now on, what is logged as a warning or an error."""
     logging.getLogger().addHandler(LineCounter(lines))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

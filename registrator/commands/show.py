@@ -11,8 +11,9 @@ from registrator.commands.client import AgentClient, path_of
 from registrator.commands.dns import ask_dns
 from registrator.commands.options import agent_option, complete_containers, complete_services, json_option
 from registrator.commands.overview import overview, overview_table
-from registrator.commands.tables import plain, table, wants_colour
+from registrator.commands.tables import table, wants_colour
 from registrator.model import Failure
+from registrator.printable import printable
 from registrator.settings import Listen, SettingError, join_host_port, parse_domain, parse_listen
 
 
@@ -52,7 +53,7 @@ def lookup(name: str, asker: str, dns: str, domain: str, agent: str, as_json: bo
         if asker:
             raise SettingError("--from goes with a plain NAME: DNS answers by the address that asks")
         records = ask_dns(name, kind, _zone(domain), _listen(dns))
-        click.echo(json.dumps(records) if as_json else "\n".join(map(plain, records)), color=False)
+        click.echo(json.dumps(records) if as_json else "\n".join(map(printable, records)), color=False)
         return
     document = _explained(agent, name, asker)
     answered = [instance for instance in document["instances"] if instance["answered"]]
@@ -95,7 +96,7 @@ def explain(name: str, asker: str, agent: str, as_json: bool) -> None:  # noqa: 
         ("answered" if i["answered"] else "left out", i["id"], i["node"], i["why"])
         for i in document["instances"]
     ]
-    click.echo(plain(f"{document['service']}, asked by {document['asker']['what']}:"))
+    click.echo(printable(f"{document['service']}, asked by {document['asker']['what']}:"))
     click.echo(table(("", "INSTANCE", "NODE", "WHY"), rows), color=wants_colour())
 
 
