@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from signal import Signals
 from typing import Any
 
-from registrator.engine.shapes import (
+from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
+from registrator.shapes import (
     Malformed,
     as_address,
     as_integer,
@@ -26,7 +27,6 @@ from registrator.engine.shapes import (
     as_text,
     as_texts,
 )
-from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
 
 # The actions that an agent needs, by the type of what acts (API, "Monitor events").
 CONTAINER_ACTIONS = frozenset(
@@ -154,7 +154,7 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     for key in (*exposed, *published):
         number, _, protocol = key.partition("/")
         if port := as_port(number):
-            bindings[port, protocol or "tcp"] = _bindings(published.get(key))
+            bindings[port, as_text(protocol) or "tcp"] = _bindings(published.get(key))
     return tuple(Port(number, protocol, bindings[number, protocol]) for number, protocol in sorted(bindings))
 
 
@@ -175,7 +175,7 @@ def _attachments(networks: Mapping[str, Any]) -> tuple[Attachment, ...]:
     for name, network in sorted(networks.items()):
         facts = as_mapping(network)
         place = Attachment(
-            name,
+            as_text(name),
             as_text(facts.get("NetworkID")),
             as_address(facts.get("IPAddress")),
             as_address(facts.get("GlobalIPv6Address")),
@@ -241,14 +241,14 @@ def parse_event(document: object) -> Event | None:
         case _:
             return None
     signum = signal_number(attributes.get("signal")) if action == "kill" else 0
-    told = event.get("timeNano")
-    time = told / 1e9 if isinstance(told, int) else 0.0
+    time = max(0, as_integer(event.get("timeNano")) or 0) / 1e9
     return Event(container, action, signum, time=time) if container else None
 
 
 def signal_number(value: object) -> int:
     """The number of a signal told as 15, "15", "SIGTERM", "term" or "SIGRTMIN+3"; 0 for what is none."""
-    told = _SIGNAL.fullmatch(str(value).upper())
+    text = str(value) if as_integer(value) is not None else as_text(value)
+    told = _SIGNAL.fullmatch(text.upper())
     if not told:
         return 0
     base = int(told["number"] or Signals.__members__.get(f"SIG{told['name']}", 0))
