@@ -7,6 +7,7 @@ sense, 1 for one that failed.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from registrator.maintenance import maintenance
 from registrator.model import Failure
 from registrator.options import option
 from registrator.policy import DENIED_NAMES, Policy
+from registrator.printable import printable
 from registrator.settings import (
     SettingError,
     Settings,
@@ -317,6 +319,9 @@ class _Reader:
 
 def main() -> None:
     """Run the command line, gliderlabs/registrator's old one included; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks is written out
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Named, so that the shells' completion is found however we were started.
         code = cli.main(_arguments(sys.argv[1:]), prog_name="registrator", standalone_mode=False)
@@ -343,5 +348,5 @@ def _arguments(given: list[str]) -> list[str]:
 
 
 def _fail(code: int, message: str) -> None:
-    click.echo(f"registrator: {' '.join(message.split())}", err=True)
+    click.echo(f"registrator: {printable(' '.join(message.split()))}", err=True)
     sys.exit(code)

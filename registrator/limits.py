@@ -405,6 +405,28 @@ CHECK_OUTPUT = Limit(
 
 # Consul's documents -------------------------------------------------------
 
+CONSUL_ELEMENT = Limit(
+    "consul_element",
+    2**20,
+    "characters",
+    "whoever may write one service at Consul may write a hundred megabytes into it, which every agent reads",
+    "the instance, node or key is left out; of a list of names the tags only; logged once",
+)
+CONSUL_DOCUMENT = Limit(
+    "consul_document",
+    2**26,
+    "characters",
+    "what Consul answers is held in memory; each element counts for 100 more than it has",
+    "the answer counts as a failure of Consul: what was known before stays, and it is asked for again",
+)
+CONSUL_REPLY = Limit(
+    "consul_reply",
+    2**16,
+    "octets",
+    "the text of an error, and the answer to a write",
+    "the rest of an error is cut off; a write counts as failed",
+)
+
 # The engine's documents ---------------------------------------------------
 
 PORTS = Limit(
@@ -447,6 +469,47 @@ FACT_OCTETS = Limit(
     "characters",
     "the name of a container, its image, its host and its networks, and of its Swarm or Compose service",
     "the rest is cut off; a container's name ends with its id then",
+)
+ENGINE_ELEMENT = Limit(
+    "engine_element",
+    6_291_456,
+    "characters",
+    "a container's labels and ports are part of each listing; all 131,070 ports have 4.6 million",
+    "the container is left out of the listing",
+)
+ENGINE_EVENT = Limit(
+    "engine_event",
+    2**20,
+    "octets",
+    "a container's labels are part of each of its events",
+    "the event is not understood, and all containers are compared again",
+)
+ENGINE_LISTING = Limit(
+    "engine_listing",
+    2**28,
+    "characters",
+    "a listing is read element by element; each counts for 100 more than it has",
+    "the listing counts as failed, and is asked for again",
+)
+ENGINE_DOCUMENT = Limit(
+    "engine_document",
+    6_291_456,
+    "octets",
+    "the document of one container, with all of its labels, ports and its environment",
+    "the container is not registered; logged",
+)
+ENGINE_ERROR = Limit(
+    "engine_error", 2**16, "octets", "the text of an engine's error", "the rest of it is cut off"
+)
+
+# The command line ---------------------------------------------------------
+
+AGENT_ANSWER = Limit(
+    "agent_answer",
+    2**26,
+    "octets",
+    "what a command reads of an agent, or of what listens in its place",
+    "the command fails and says so; no metric",
 )
 
 # The process --------------------------------------------------------------

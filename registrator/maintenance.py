@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from registrator.model import Failure
+from registrator.printable import printable
 from registrator.settings import ConsulAddress, SettingError, parse_consul
 
 NODE = "node"
@@ -61,7 +62,7 @@ def maintenance(target: str, reason: str, off: bool, consul: str, consul_token_f
     except SettingError as error:
         raise SettingError(f"--consul: {error}") from None
     for line in asyncio.run(maintain(address, target, enable=not off, reason=reason)):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 async def maintain(address: ConsulAddress, target: str, *, enable: bool, reason: str) -> list[str]:
@@ -105,4 +106,4 @@ def _line(subject: str, check: JSON | None) -> str:
     """How a subject stands after it was asked for."""
     if check is None:
         return f"{subject}: in service"
-    return f"{subject}: in maintenance ({' '.join(check['Notes'].split())})"
+    return f"{subject}: in maintenance ({' '.join(check.get('Notes', '').split())})"

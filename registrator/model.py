@@ -167,8 +167,9 @@ class Event:
     """A wake-up from the engine: look again at this container.
 
     `container` is "" for "look at everything": the subscription is new, so
-    events may have been missed. `signal` is set on `kill` alone. `service` is
-    a Swarm service that changed (managers are told): it is about no container.
+    events may have been missed, or (with an `action`) one could not be read.
+    `signal` is set on `kill` alone. `service` is a Swarm service that changed
+    (managers are told): it is about no container.
     `time` is the engine's, in seconds since 1970; 0 where it told none.
     """
 

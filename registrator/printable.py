@@ -1,14 +1,19 @@
-"""Text that somebody else wrote, as it may go to a terminal or a log."""
+"""Text of somebody else's as it may go to a terminal, a log or a line of HTTP text: pure.
+
+Names, tags, metadata and checks' outputs are written by others. Control
+characters among them (ESC begins a terminal's commands), line and paragraph
+separators, changes of writing direction and lone surrogates are written out,
+so that text stays on its line, shows what it is and can be encoded.
+"""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that is not printable written out, as `\x1b`.
+    r"""The text with every character that is not printable (`str.isprintable`) as Python writes it.
 
-    That is each control character (C0, DEL, C1), line separator, format
-    character (bidirectional overrides, zero width) and lone surrogate; all
-    spaces but U+0020.
+    ESC becomes `\x1b`, a line feed `\n`, U+202E `\u202e`; what is printable,
+    the space among it, stays.
     """
     if text.isprintable():
         return text

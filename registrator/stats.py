@@ -55,6 +55,7 @@ class Stats:
     drained: int = 0  # containers that were told to stop
     logged: Counter[str] = field(default_factory=Counter)  # log lines: warning, error
     limited: Counter[str] = field(default_factory=Counter)  # limits that were hit, by `Limit.name`
+    malformed: Counter[str] = field(default_factory=Counter)  # documents' elements left out: consul, engine
 
     # How long things took.
     dns_seconds: Histogram = field(default_factory=lambda: Histogram(LOOKUP))

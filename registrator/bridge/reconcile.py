@@ -142,8 +142,8 @@ class Reconciler:
     async def _listen(self) -> None:
         async for event in self._engine.events():
             if not event.container:
-                # A container that was told to stop may be in its next life.
-                self._drains.close()
+                if not event.action:  # after a new subscription, a container told to stop may live again
+                    self._drains.close()
                 self._round_due.set()
                 continue
             if event.action == "kill" and event.container in self._containers:

@@ -29,14 +29,19 @@ def ask_dns(name: str, kind: str, domain: str, server: Listen, timeout: float = 
         asked = f"{asked}.service.{domain}"
     try:
         query = dnslib.DNSRecord.question(asked, kind.upper())
-        packet = query.send(server.host, server.port, timeout=timeout, ipv6=":" in server.host)
-        reply = dnslib.DNSRecord.parse(packet)
+        query.pack()
     except (dnslib.DNSError, UnicodeError) as error:
         raise SettingError(f"{name}:{kind} cannot be asked ({error}); write for instance redis:SRV") from None
+    try:
+        packet = query.send(server.host, server.port, timeout=timeout, ipv6=":" in server.host)
+        reply = dnslib.DNSRecord.parse(packet)
+        records = [str(record) for record in reply.rr]
     except OSError as error:
         raise Failure(
             f"no DNS answer from {server} ({error}); is the agent there? --dns names another"
         ) from None
-    if not reply.rr:
+    except Exception as error:  # noqa: BLE001 - dnslib raises whatever a strange packet leads to
+        raise Failure(f"what answers at {server} is no DNS server ({error}); --dns names another") from None
+    if not records:
         raise NoRecords(f"{asked} {kind.upper()}", dnslib.RCODE.get(reply.header.rcode))
-    return [str(record) for record in reply.rr]
+    return records

@@ -18,8 +18,9 @@ from registrator.commands.finding import BAD, GOOD, WARNING, Finding
 from registrator.commands.machine import LINK_LOCAL, link_local, machine
 from registrator.commands.options import agent_option, json_option
 from registrator.commands.swarm import swarm
-from registrator.commands.tables import plain, wants_colour
+from registrator.commands.tables import wants_colour
 from registrator.model import Failure
+from registrator.printable import printable
 from registrator.settings import (
     ConsulAddress,
     Listen,
@@ -139,4 +140,4 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
     for finding in findings:
         sign, colour = SIGNS[finding.level]
         text = f"{finding.about}: {finding.what}{'; ' if finding.remedy else ''}{finding.remedy}"
-        click.echo(f"{click.style(sign, fg=colour)}: {plain(text)}", color=wants_colour())
+        click.echo(f"{click.style(sign, fg=colour)}: {printable(text)}", color=wants_colour())

@@ -6,6 +6,7 @@ Every examination gives findings whatever happens, and none stops the others.
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from registrator.commands.machine import is_taken
 from registrator.commands.rights import needed, rights_finding
 from registrator.model import Engine, Failure
 from registrator.settings import ConsulAddress, Listen, SettingError, parse_ip
+from registrator.shapes import as_integer, as_mapping
 
 CLOCK_TOLERANCE = 5.0  # seconds between this machine's clock and Consul's
 PATIENCE = 2.0  # seconds for a DNS answer
@@ -78,12 +80,18 @@ async def _rights(client: Any, facts: Engine | None) -> Finding:  # noqa: ANN401
     """Whether the token may do all that the agent of this engine has to."""
     try:
         reply = await client.http.post(None, AUTHORIZE, data=json.dumps(needed(facts)))
-        return rights_finding(json.loads(reply.body))
+        return rights_finding(json.loads(reply.text))
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return _untold()
     except Failure as failure:
         if "ACL support disabled" in str(failure):
             return Finding(GOOD, "rights", "Consul's ACLs are off: everything is allowed")
-        unknown = "Consul does not tell what the token may do"
-        return Finding(WARNING, "rights", unknown, "compare its policy with the one in the README")
+        return _untold()
+
+
+def _untold() -> Finding:
+    unknown = "Consul does not tell what the token may do"
+    return Finding(WARNING, "rights", unknown, "compare its policy with the one in the README")
 
 
 def _clock(address: ConsulAddress) -> list[Finding]:
@@ -93,7 +101,7 @@ def _clock(address: ConsulAddress) -> list[Finding]:
     try:
         with urllib.request.urlopen(f"{address.base}/v1/status/leader", timeout=TIMEOUT) as reply:  # noqa: S310 - http only
             return [clock_finding(reply.headers["Date"], time.time())]
-    except (OSError, TypeError, ValueError):
+    except (OSError, http.client.HTTPException, TypeError, ValueError, LookupError, ArithmeticError):
         return []  # whether Consul answers is examined by itself
 
 
@@ -131,10 +139,10 @@ def _stranger(url: str) -> Finding:
 
 
 def _http_port_is_taken(url: str) -> bool:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         host = parse_ip(parts.hostname or "")
-    except SettingError:  # a name: nobody knows whose
+    except (SettingError, ValueError):  # a name: nobody knows whose
         return False
     return is_taken(Listen(host, parts.port or 80), "tcp")
 
@@ -170,7 +178,7 @@ async def container(url: str, name: str, domain: str, address: str) -> Finding:
             document = await client.json(f"/containers/{quote(name, safe='')}/json")
     except Failure as failure:
         return from_failure(about, failure)
-    process = Path(f"/proc/{document['State']['Pid']}")
+    process = Path(f"/proc/{as_integer(as_mapping(as_mapping(document).get('State')).get('Pid')) or 0}")
     try:
         text = (process / "root/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from registrator.commands.client import AgentClient, NotThere, path_of
+from registrator.commands.client import AgentClient, Declined, NotThere, path_of
 from registrator.commands.tables import table
 from registrator.model import CRITICAL, PASSING, SEVERITY
 
@@ -13,7 +13,8 @@ from registrator.model import CRITICAL, PASSING, SEVERITY
 def overview(client: AgentClient) -> list[dict[str, Any]]:
     """Every service by name: its tags, and its instances' ids by status. Raises Failure.
 
-    The shape: [{name, tags, passing: [id], warning: [id], critical: [id]}].
+    The shape: [{name, tags, passing: [id], warning: [id], critical: [id]}]. A
+    service of which the agent says no more than its name has an `error` too.
     """
     found = []
     for name, tags in sorted(client.get("/v1/catalog/services").items()):
@@ -22,6 +23,9 @@ def overview(client: AgentClient) -> list[dict[str, Any]]:
             entries = client.get(path_of("/v1/health/service", name))
         except NotThere:
             continue  # it has gone meanwhile
+        except Declined as failure:
+            found.append({"name": name, "tags": sorted(tags), **by_status, "error": str(failure)})
+            continue
         for entry in entries:
             by_status[status_of(entry["Checks"])].append(entry["Service"]["ID"])
         found.append({"name": name, "tags": sorted(tags), **by_status})
@@ -36,5 +40,9 @@ def status_of(checks: Sequence[dict[str, Any]]) -> str:
 
 def overview_table(known: Sequence[dict[str, Any]]) -> str:
     """The overview for people."""
-    rows = [(s["name"], *(str(len(s[status])) for status in SEVERITY), ", ".join(s["tags"])) for s in known]
+    rows = [(s["name"], *(_count(s, status) for status in SEVERITY), ", ".join(s["tags"])) for s in known]
     return table(("SERVICE", *(status.upper() for status in SEVERITY), "TAGS"), rows)
+
+
+def _count(service: dict[str, Any], status: str) -> str:
+    return "?" if "error" in service else str(len(service[status]))

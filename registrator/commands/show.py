@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -11,8 +13,9 @@ from registrator.commands.client import AgentClient, path_of
 from registrator.commands.dns import ask_dns
 from registrator.commands.options import agent_option, complete_containers, complete_services, json_option
 from registrator.commands.overview import overview, overview_table
-from registrator.commands.tables import plain, table, wants_colour
+from registrator.commands.tables import table, wants_colour
 from registrator.model import Failure
+from registrator.printable import printable
 from registrator.settings import Listen, SettingError, join_host_port, parse_domain, parse_listen
 
 
@@ -52,18 +55,18 @@ def lookup(name: str, asker: str, dns: str, domain: str, agent: str, as_json: bo
         if asker:
             raise SettingError("--from goes with a plain NAME: DNS answers by the address that asks")
         records = ask_dns(name, kind, _zone(domain), _listen(dns))
-        click.echo(json.dumps(records) if as_json else "\n".join(map(plain, records)), color=False)
+        click.echo(json.dumps(records) if as_json else "\n".join(map(printable, records)), color=False)
         return
-    document = _explained(agent, name, asker)
-    answered = [instance for instance in document["instances"] if instance["answered"]]
-    if as_json:
-        click.echo(json.dumps(answered, indent=2))
-    elif answered:
+    with _explained(agent, name, asker) as document:
+        answered = [instance for instance in document["instances"] if instance["answered"]]
         rows = [
             (join_host_port(a["address"], a["port"]), a["network"] or "-", i["node"], i["status"])
             for i in answered
             for a in i["addresses"]
         ]
+    if as_json:
+        click.echo(json.dumps(answered, indent=2))
+    elif answered:
         click.echo(table(("ADDRESS", "NETWORK", "NODE", "STATUS"), rows), color=wants_colour())
     if not answered:
         raise Failure(f"no instance of {name} is answered; `registrator explain {name}` tells why")
@@ -87,15 +90,16 @@ def explain(name: str, asker: str, agent: str, as_json: bool) -> None:  # noqa: 
     \b
     Example: registrator explain redis --from web_1
     """  # noqa: D301 - click's own mark for lines that are not to be wrapped
-    document = _explained(agent, name, asker)
+    with _explained(agent, name, asker) as document:
+        rows = [
+            ("answered" if i["answered"] else "left out", i["id"], i["node"], i["why"])
+            for i in document["instances"]
+        ]
+        heading = f"{document['service']}, asked by {document['asker']['what']}:"
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    rows = [
-        ("answered" if i["answered"] else "left out", i["id"], i["node"], i["why"])
-        for i in document["instances"]
-    ]
-    click.echo(plain(f"{document['service']}, asked by {document['asker']['what']}:"))
+    click.echo(printable(heading))
     click.echo(table(("", "INSTANCE", "NODE", "WHY"), rows), color=wants_colour())
 
 
@@ -111,12 +115,15 @@ def services(agent: str, as_json: bool) -> None:  # noqa: FBT001
     """  # noqa: D301 - click's own mark for lines that are not to be wrapped
     with AgentClient(agent) as client:
         known = overview(client)
-    click.echo(json.dumps(known, indent=2) if as_json else overview_table(known), color=wants_colour())
+        shown = json.dumps(known, indent=2) if as_json else overview_table(known)
+    click.echo(shown, color=wants_colour())
 
 
-def _explained(agent: str, name: str, asker: str) -> Any:  # noqa: ANN401 - the agent's JSON
+@contextmanager
+def _explained(agent: str, name: str, asker: str) -> Iterator[Any]:
+    """The agent's own JSON; what the block cannot make sense of becomes a Failure."""
     with AgentClient(agent) as client:
-        return client.get(path_of("/explain", name), **({"from": asker} if asker else {}))
+        yield client.get(path_of("/explain", name), **({"from": asker} if asker else {}))
 
 
 def _listen(text: str) -> Listen:

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from registrator.commands.finding import GOOD, WARNING, Finding, from_failure
+from registrator.limits import ENGINE_LISTING
 from registrator.model import Engine, Failure
 
 Document = Mapping[str, Any]
@@ -41,10 +42,14 @@ async def swarm(url: str, facts: Engine) -> list[Finding]:
         async with Client(resolve(url)) as client:
             found = live_restore(await client.json("/info"))
             if facts.manager:
-                services, tasks = await client.json("/services"), await client.json("/tasks")
+                services = await client.json("/services", ENGINE_LISTING.value)
+                tasks = await client.json("/tasks", ENGINE_LISTING.value)
                 found += [*troubles(services, tasks), *shared_names(services)]
     except Failure as failure:
         return [from_failure("swarm's services", failure)]
+    except (LookupError, TypeError, AttributeError, ValueError):
+        what = "the engine describes them in a way that is not Docker's"
+        return [Finding(WARNING, "swarm's services", what, "see what answers at its address")]
     if facts.manager and not found:
         found.append(Finding(GOOD, "swarm's services", f"{len(services)}, all with the tasks they ask for"))
     return found

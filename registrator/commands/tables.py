@@ -15,7 +15,7 @@ COLOURS = {"passing": "green", "warning": "yellow", "critical": "red", "answered
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a heading; whatever a cell holds stays on its line."""
-    cells = [[plain(cell) for cell in row] for row in (heading, *rows)]
+    cells = [[printable(cell) for cell in row] for row in (heading, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
     lines = []
     for number, row in enumerate(cells):
@@ -29,11 +29,6 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def wants_colour() -> bool:
     """Whether standard output is a terminal whose user has not set NO_COLOR (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def plain(text: str) -> str:
-    """Text of somebody else's as it may go to a terminal: on one line, without control characters."""
-    return printable(text)
 
 
 def _coloured(cell: str) -> str:

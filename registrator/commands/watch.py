@@ -13,8 +13,9 @@ import click
 from registrator.commands.client import AgentClient
 from registrator.commands.options import agent_option
 from registrator.commands.overview import overview, overview_table
-from registrator.commands.tables import plain, wants_colour
+from registrator.commands.tables import wants_colour
 from registrator.model import Failure
+from registrator.printable import printable
 
 # Drawn over what is there, line by line: clearing the screen first would flicker.
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -73,7 +74,7 @@ def follow(agent: str, every: float, *, live: bool) -> None:
 def screen(known: list[dict[str, Any]], trouble: str = "") -> str:
     """What is drawn: the time or what is wrong, then as much of the table as has room."""
     room = shutil.get_terminal_size()
-    head = plain(trouble) if trouble else f"{time.strftime('%H:%M:%S')}  {len(known)} services"
+    head = printable(trouble) if trouble else f"{time.strftime('%H:%M:%S')}  {len(known)} services"
     table = overview_table(known)
     lines = [head, "", *(table if wants_colour() else click.unstyle(table)).splitlines()]
     if len(lines) > room.lines - 1:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import grp
-import json
 import pwd
 import ssl
 from pathlib import Path
 
 import aiohttp
 
+from registrator.documents import parse
 from registrator.engine.endpoint import Endpoint
 from registrator.model import Failure
+from registrator.printable import printable
+from registrator.shapes import Malformed, as_mapping, as_text
 
 
 class EngineError(Failure):
@@ -39,8 +41,18 @@ class Refused(EngineError):
         )
 
 
+class TooLong(EngineError):
+    """The engine answered `path` with more than `most` octets."""
+
+    def __init__(self, endpoint: Endpoint, path: str, most: int) -> None:
+        super().__init__(
+            f"the Docker engine at {endpoint} answered {path} with over {most:,} octets; "
+            "has a container labels or an environment of that size?"
+        )
+
+
 def explain(endpoint: Endpoint, error: Exception, timeout: float) -> EngineError:
-    """The error of one line for what a request to the engine ended with.
+    """The error of one line for what a request to the engine ended with, whatever that is.
 
     `error` is what aiohttp or a decoder raised; `timeout` (seconds) is what
     the request was given.
@@ -51,7 +63,8 @@ def explain(endpoint: Endpoint, error: Exception, timeout: float) -> EngineError
         )
     if isinstance(error, aiohttp.ClientConnectorError):
         return _unconnected(endpoint, getattr(error, "os_error", error))
-    if isinstance(error, aiohttp.ClientResponseError | ValueError):
+    expected = isinstance(error, aiohttp.ClientError | OSError)
+    if isinstance(error, aiohttp.ClientResponseError | ValueError) or not expected:
         return not_an_engine(endpoint, _line(error))
     return Unreachable(
         f"contact with the Docker engine at {endpoint} was lost: {_line(error)}; look at its log"
@@ -87,16 +100,14 @@ def not_an_engine(endpoint: Endpoint, why: str) -> EngineError:
 
 def _message(body: str) -> str:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        return as_text(as_mapping(parse(body.encode("utf-8", "replace"))).get("message"))
+    except Malformed:
         return ""
-    message = document.get("message") if isinstance(document, dict) else None
-    return message if isinstance(message, str) else ""
 
 
 def _line(said: object) -> str:
     """Somebody else's words, as a part of one line."""
-    return " ".join(str(said).split())[:200] or type(said).__name__
+    return printable(" ".join(str(said)[:1000].split()))[:200] or type(said).__name__
 
 
 def _who_may(socket: Path) -> str:

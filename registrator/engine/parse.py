@@ -17,16 +17,6 @@ from itertools import compress, islice
 from signal import Signals
 from typing import Any
 
-from registrator.engine.shapes import (
-    Malformed,
-    as_address,
-    as_integer,
-    as_list,
-    as_mapping,
-    as_port,
-    as_text,
-    as_texts,
-)
 from registrator.limits import (
     BINDINGS,
     ENVIRONMENT,
@@ -38,6 +28,16 @@ from registrator.limits import (
     Limit,
 )
 from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Problem, Task
+from registrator.shapes import (
+    Malformed,
+    as_address,
+    as_integer,
+    as_list,
+    as_mapping,
+    as_port,
+    as_text,
+    as_texts,
+)
 
 # The actions that an agent needs, by the type of what acts (API, "Monitor events").
 CONTAINER_ACTIONS = frozenset(
@@ -196,7 +196,7 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     for keys in (compress(published, published.values()), published, exposed):
         for key in _first(keys) if len(bindings) < PORTS.value else ():
             number, _, protocol = key.partition("/")
-            if (port := as_port(number)) and (at := (port, protocol[:8] or "tcp")) not in bindings:
+            if (port := as_port(number)) and (at := (port, as_text(protocol)[:8] or "tcp")) not in bindings:
                 bindings[at] = _bindings(as_list(published.get(key))[: min(room, PORT_BINDINGS.value)])
                 room -= len(bindings[at])
     kept = sorted(bindings, key=lambda at: not bindings[at])[: PORTS.value]
@@ -225,7 +225,7 @@ def _attachments(networks: Mapping[str, Any]) -> tuple[Attachment, ...]:
     for name in sorted(networks)[: NETWORKS.value]:
         facts = as_mapping(networks[name])
         place = Attachment(
-            name[:LONGEST_FACT],
+            as_text(name)[:LONGEST_FACT],
             as_text(facts.get("NetworkID"))[:LONGEST_FACT],
             as_address(facts.get("IPAddress")),
             as_address(facts.get("GlobalIPv6Address")),
@@ -293,14 +293,14 @@ def parse_event(document: object) -> Event | None:
         case _:
             return None
     signum = signal_number(attributes.get("signal")) if action == "kill" else 0
-    told = event.get("timeNano")
-    time = told / 1e9 if isinstance(told, int) else 0.0
+    time = max(0, as_integer(event.get("timeNano")) or 0) / 1e9
     return Event(container, action, signum, time=time) if container else None
 
 
 def signal_number(value: object) -> int:
     """The number of a signal told as 15, "15", "SIGTERM", "term" or "SIGRTMIN+3"; 0 for what is none."""
-    told = _SIGNAL.fullmatch(str(value).upper())
+    text = str(value) if as_integer(value) is not None else as_text(value)
+    told = _SIGNAL.fullmatch(text.upper())
     if not told:
         return 0
     base = int(told["number"] or Signals.__members__.get(f"SIG{told['name']}", 0))

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from registrator.engine.shapes import (
+from registrator.model import GATEWAY, Attachment, Container, MeshPort, SwarmService
+from registrator.shapes import (
     Malformed,
     as_address,
     as_integer,
     as_list,
     as_mapping,
+    as_port_number,
     as_text,
     as_texts,
 )
-from registrator.model import GATEWAY, Attachment, Container, MeshPort, SwarmService
 
 INGRESS = "ingress"  # a publish mode; "host" is the other one
 
@@ -65,7 +66,7 @@ def _stop_timeout(template: Mapping[str, object]) -> float | None:
 def _mesh(endpoint: Mapping[str, object]) -> Iterator[MeshPort]:
     """The ports that every node publishes; those of mode "host" are in the tasks' own documents."""
     for port in map(as_mapping, as_list(endpoint.get("Ports"))):
-        number, published = as_integer(port.get("TargetPort")), as_integer(port.get("PublishedPort"))
+        number, published = as_port_number(port.get("TargetPort")), as_port_number(port.get("PublishedPort"))
         if number and published and port.get("PublishMode", INGRESS) == INGRESS:
             yield MeshPort(number, as_text(port.get("Protocol")) or "tcp", published)
 
@@ -77,7 +78,9 @@ def parse_gateways(document: object) -> dict[str, Attachment]:
     for container, endpoint in as_mapping(network.get("Containers")).items():
         facts = as_mapping(endpoint)
         v4, v6 = (as_text(facts.get(key)).partition("/")[0] for key in ("IPv4Address", "IPv6Address"))
-        places[container] = Attachment(GATEWAY, as_text(network.get("Id")), as_address(v4), as_address(v6))
+        places[as_text(container)] = Attachment(
+            GATEWAY, as_text(network.get("Id")), as_address(v4), as_address(v6)
+        )
     return places
 
 

@@ -116,6 +116,14 @@ class StatsCollector(Collector):
         )
         levels = ("warning", "error")
         yield _counter("log_lines", "Log lines that tell of trouble.", ["level"], stats.logged, levels)
+        sources = ("consul", "engine")
+        yield _counter(
+            "malformed",
+            "Elements of documents, or whole ones, that could not be used.",
+            ["source"],
+            stats.malformed,
+            sources,
+        )
         known = [limit.name for limit in all_limits()]
         yield _counter("limited", "Inputs that went over a limit.", ["limit"], stats.limited, known)
 

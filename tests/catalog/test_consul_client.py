@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from registrator.catalog import CatalogError, Refused, Unavailable
-from registrator.catalog.consul import ConsulCatalog, client
-from registrator.catalog.consul.client import by_any_server, timeout_for
-from registrator.catalog.consul.errors import ScriptsDisabled
+from registrator.catalog.consul import ConsulCatalog, http
+from registrator.catalog.consul.errors import ScriptsDisabled, Unreadable
+from registrator.catalog.consul.http import by_any_server, timeout_for
 from registrator.model import META_OWNER, Instance
 from registrator.settings import ConsulAddress
 from registrator.stats import Stats
@@ -294,11 +294,11 @@ STRANGE = {
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
-        ("page", Unavailable, "is not Consul's API; check the URL"),
+        ("page", Unreadable, "is not Consul's API; check the URL"),
         ("none", Refused, "404 (no such page): that is not how Consul's API answers; check the URL"),
         ("moved", Refused, "302 (no explanation): that is not how Consul's API answers; check the URL"),
-        ("list", Unavailable, "is not Consul's API"),
-        ("bytes", Unavailable, "is not Consul's API"),
+        ("list", Unreadable, "is not Consul's API"),
+        ("bytes", Unreadable, "is not Consul's API"),
         ("leaderless", Unavailable, "500 (No cluster leader): it cannot serve now"),
         ("follower", Unavailable, "without knowing a leader: see `consul operator raft list-peers`"),
         ("full", Unavailable, "500 (failed persisting: no space left on device): it cannot serve now"),
@@ -317,7 +317,7 @@ async def test_strange_answers(stranger: str, answer: str, kind: type[CatalogErr
 
 async def test_silence(consul: ConsulServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Consul that does not answer is not waited for without end."""
-    monkeypatch.setattr(client, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.2)
     consul.stop()
     error = await failure(ConsulAddress(consul.url))
     assert isinstance(error, Unavailable)

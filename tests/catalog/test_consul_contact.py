@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from registrator.catalog import Unavailable
-from registrator.catalog.consul import client, directory
+from registrator.catalog.consul import directory, http
 from registrator.model import META_OWNER, Instance
 from tests.catalog.consul_catalogs import Disturbed, eventually, running
 from tests.support.consul import ConsulServer
@@ -98,8 +98,8 @@ async def test_absent_at_the_start(consul: ConsulServer) -> None:
 async def test_frozen(consul: ConsulServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lookups go on from the snapshot while nothing is answered; that is noticed, and so is the thaw."""
     monkeypatch.setattr(directory, "VITAL_WAIT", 0.5)
-    monkeypatch.setattr(client, "MARGIN", 0.5)
-    monkeypatch.setattr(client, "REQUEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(http, "MARGIN", 0.5)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.5)
     async with running(consul.url) as catalog, Disturbed(catalog) as disturbed:
         await catalog.register(MINE)
         await catalog.register(replace(MINE, id="db:1", service="db"))
@@ -109,14 +109,14 @@ async def test_frozen(consul: ConsulServer, monkeypatch: pytest.MonkeyPatch) -> 
         started = time.monotonic()
         assert (await catalog.load("web")).services["web"].entries
         assert catalog.snapshot is not None
-        assert time.monotonic() - started < client.REQUEST_TIMEOUT / 2
+        assert time.monotonic() - started < http.REQUEST_TIMEOUT / 2
         with pytest.raises(Unavailable):
             await catalog.load("db")
         await eventually(lambda: catalog.age > 0, within=3)
         started = time.monotonic()
         with pytest.raises(Unavailable, match="has been away"):
             await catalog.load("db")
-        assert time.monotonic() - started < client.REQUEST_TIMEOUT / 2
+        assert time.monotonic() - started < http.REQUEST_TIMEOUT / 2
         assert (await catalog.load("web")).services["web"].entries
 
         consul.cont()

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from registrator.catalog.consul import ConsulCatalog, directory
-from registrator.catalog.consul.client import MAX_CONNECTIONS, ConsulClient
+from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.http import MAX_CONNECTIONS
 from registrator.model import CRITICAL, META_OWNER, PASSING, Check, Health, Instance, Service, health_check_id
 from tests.catalog.consul_catalogs import Disturbed, connections_to, eventually, running
 from tests.support.consul import ConsulServer

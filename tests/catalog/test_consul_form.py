@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from registrator.catalog.consul import form
+from registrator.documents import Element
 from registrator.model import Address, Check, CheckResult, Health, Instance, health_check_id
 from tests.support.consul import ConsulServer
 
@@ -173,5 +174,5 @@ def test_what_others_registered_may_lack_nearly_everything() -> None:
 
 def test_names_that_differ_in_case_alone_are_one() -> None:
     """As DNS has it; their tags are put together."""
-    pairs = [form.named(item) for item in [("Web", ["b", "a"]), ("web", ["c", "a"]), ("db", None)]]
+    pairs = [form.named(Element(*item)) for item in [("Web", ["b", "a"]), ("web", ["c", "a"]), ("db", None)]]
     assert form.names(pairs) == {"web": ("a", "b", "c"), "db": ()}

@@ -21,7 +21,7 @@ import pytest
 
 from registrator.catalog import Unavailable
 from registrator.catalog.consul import ConsulCatalog, directory, selections
-from registrator.catalog.consul.client import MAX_CONNECTIONS
+from registrator.catalog.consul.http import MAX_CONNECTIONS
 from registrator.lookup import resolver as resolver_module
 from registrator.lookup.ask import NotLoaded, Zone
 from registrator.lookup.maker import UDP

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -18,9 +17,8 @@ from registrator.engine.parse import (
     parse_listed,
     signal_number,
 )
-from registrator.engine.shapes import Malformed
-from registrator.engine.slices import iterate_list
 from registrator.model import Attachment, Binding, Container, Engine, Event, Port, Task
+from registrator.shapes import Malformed
 from tests.engine.documents import ID, LABELS, event, inspected, listed, network
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -286,21 +284,6 @@ def test_a_fingerprint_stays(same: dict[str, Any]) -> None:
 def test_a_fingerprint_changes(other: dict[str, Any]) -> None:
     assert parse_listed(other).id == ID
     assert parse_listed(other) != parse_listed(listed())
-
-
-@given(st.lists(JSON, max_size=5), st.sampled_from([None, 1]))
-def test_a_list_is_decoded_element_by_element(values: list[Any], indent: int | None) -> None:
-    """Whatever the elements and the white space, the slices are the whole."""
-    assert list(iterate_list(json.dumps(values, indent=indent) + "\n")) == values
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "null", "[", "[1", "[1,", "[1,]", "[1 2]", "[[" + "[" * 100_000, "<html>"]
-)
-def test_what_is_no_list_is_never_an_empty_one(text: str) -> None:
-    """A listing that is cut off, or none at all, is an error."""
-    with pytest.raises(Malformed):
-        list(iterate_list(text))
 
 
 # Events -------------------------------------------------------------------

@@ -4,82 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from registrator.engine import slices
+from registrator import parts
+from registrator.engine import DockerEngine, slices
 from registrator.engine.parse import parse_inspect, parse_listed
-from registrator.engine.slices import PAUSE, decoded, iterate_list
+from registrator.engine.slices import decoded
 from registrator.limits import BINDINGS, ENVIRONMENT, LABELS, NETWORKS, PORT_BINDINGS, PORTS
 from registrator.model import Container
-from tests.engine.documents import inspected, listed, network
+from registrator.stats import Stats
+from tests.engine.documents import ID, inspected, listed, network
+from tests.engine.fake import fake_engine, http
 
-# Texts that look like the end of a member.
-TEXTS = st.text(max_size=5) | st.sampled_from(
-    [',"', '","', "},{", '},{"I', "]", "}", "\\", '\\"', "a,", "1,"]
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | TEXTS,
-    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(TEXTS, inner, max_size=8),
-    max_leaves=60,
-)
 EXPOSED = [f"{number}/{protocol}" for protocol in ("tcp", "udp") for number in range(1, 65536)]
 
 
 def compact(document: object) -> str:
     """As an engine writes it."""
     return json.dumps(document, separators=(",", ":"))
-
-
-@pytest.fixture(params=[1, 6, 30])
-def short_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "LONG", 0)
-    monkeypatch.setattr(slices, "STEP", 2)
-    monkeypatch.setattr(slices, "PART", request.param)
-
-
-@pytest.mark.parametrize("part", [1, 6, 30])
-@given(
-    document=JSON, written=st.sampled_from([compact, json.dumps, lambda d: f" {json.dumps(d, indent=1)}\n"])
-)
-def test_a_document_in_slices_is_the_document(
-    part: int, document: Any, written: Callable[[object], str]
-) -> None:
-    """Whatever its texts hold, wherever it is cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("LONG", 0), ("STEP", 2), ("PART", part)):
-            patch.setattr(slices, name, value)
-        assert asyncio.run(decoded(written(document))) == document
-        elements = [e for e in iterate_list(written([document, document])) if e is not PAUSE]
-        assert elements == [document, document]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        '{"a"',
-        '{"a":',
-        '{"a":1',
-        '{"a":1,',
-        '{"a":1,}',
-        "{1:2}",
-        "[1",
-        "[1,",
-        "[1 2]",
-        "{} {}",
-        "[" * 9999,
-    ],
-)
-@pytest.mark.usefixtures("short_parts")
-async def test_what_is_no_document_in_slices_is_an_error(text: str) -> None:
-    with pytest.raises((ValueError, RecursionError)):
-        await decoded(text)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +54,33 @@ async def test_others_have_their_turn_while_a_long_document_is_decoded(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    assert await decoded(text) == document
+    assert await decoded(text.encode()) == document
     task.cancel()
-    assert turns > len(text) / (4 * slices.PART)
+    assert turns > len(text) / (4 * parts.PART)
 
 
-def test_a_long_element_of_a_listing_is_decoded_in_slices() -> None:
-    wide = listed(Ports=[{"PrivatePort": n, "Type": "tcp"} for n in range(1, 60_001)])
-    found = list(iterate_list(compact([listed(), wide, listed()])))
-    assert [element for element in found if element is not PAUSE] == [listed(), wide, listed()]
-    assert found.count(PAUSE) > 100
-    assert PAUSE not in list(iterate_list(compact([listed()] * 1000)))
+async def test_a_long_element_of_a_listing_is_decoded_in_slices(tmp_path: Path) -> None:
+    """A container with every port is listed, while others have their turn."""
+    ports = [{"PrivatePort": n, "Type": kind} for kind in ("tcp", "udp") for n in range(1, 65536)]
+    wide = listed(Id="b" * 64, Ports=ports)
+    text = compact([listed(), wide, listed()])
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with (
+        fake_engine(tmp_path, {"/containers/json": http(text)}) as (url, _),
+        DockerEngine(url, stats=Stats()) as engine,
+    ):
+        task = asyncio.create_task(other())
+        found = await engine.containers()
+        task.cancel()
+    assert [container.id for container in found] == [ID, "b" * 64, ID]
+    assert turns > len(text) / (4 * parts.PART)
 
 
 # What is taken in ---------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from registrator.engine.parse import parse_event, parse_inspect
-from registrator.engine.shapes import Malformed
 from registrator.engine.shared import SharedRead
 from registrator.engine.swarm import parse_gateways, parse_service, with_gateway
 from registrator.model import Attachment, Event, MeshPort, SwarmService
+from registrator.shapes import Malformed
 from tests.engine.documents import ID, event, inspected, network
 
 

@@ -40,7 +40,7 @@ class ConsulCatalog:
 
     def __init__(self, address: ConsulAddress, stats: Stats, max_stale: float = 0.0) -> None:
         disturbances = Disturbances()
-        self._client = ConsulClient(address)
+        self._client = ConsulClient(address, stats)
         self._open = AsyncExitStack()
         registry = ConsulRegistry(self._client, disturbances, stats)
         self._directory = ConsulDirectory(self._client, Contact(disturbances), stats, max_stale)

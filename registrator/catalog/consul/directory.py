@@ -33,6 +33,7 @@ from typing import Any
 
 from registrator.catalog import CatalogError, Unavailable
 from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.errors import Unreadable
 from registrator.catalog.consul.fetches import Fetches, Outcome
 from registrator.catalog.consul.selections import Selections
 from registrator.catalog.consul.waiters import Waiters
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 # 8 connections of the pool's 100 are left for writes, loads and the watches that always run.
 HOT_LIMIT = 90
 KEPT_LIMIT = 1000  # services kept aside for the time when Consul is lost
+SPOILT = 5.0  # seconds until a service is read again whose document could not be used
 FRESH = 1.0  # seconds for which a service without a watch is served, and until the next look at such
 STALE = 2.0  # seconds for which it is served at once, while it is read anew
 PATIENCE = 0.5  # seconds for which a lookup waits for news of a service that is known
@@ -95,6 +97,7 @@ class ConsulDirectory:
         self._hot: dict[str, Hot] = {}
         self._cold: OrderedDict[str, Cold] = OrderedDict()  # the latest known last
         self._crowded_at = float("-inf")  # when a service was last read that got no watch
+        self._spoilt: OrderedDict[str, tuple[float, Unreadable]] = OrderedDict()  # until when, and why
         self._loading: Fetches[str] = Fetches(self._spawn)
         # Above every index of an earlier life of this agent, so that nobody waits for what has passed.
         self._index = int(time.time())
@@ -215,6 +218,8 @@ class ConsulDirectory:
                     f"Consul at {self._client.address} has been away for {self.age:.0f} s, "
                     f"and {service} was not asked for before"
                 )
+            if service in self._spoilt:
+                self._refuse_spoilt(service)
             patience = (0.0 if known.age < STALE else PATIENCE) if known else None
             await self._loading.join(service, partial(self._fetch, service), patience)
         except CatalogError:
@@ -231,12 +236,23 @@ class ConsulDirectory:
             raise Unavailable("the agent is being stopped; ask another one")
         return self._tasks.create_task(work)
 
+    def _refuse_spoilt(self, service: str) -> None:
+        """Raise again, for a while, why a service's document could not be used: it may be long."""
+        until, error = self._spoilt[service]
+        if time.monotonic() < until:
+            raise error
+        del self._spoilt[service]
+
     async def _fetch(self, service: str) -> None:
         """Read a service once; raises CatalogError."""
         try:
             index, entries = await self._client.entries(service, 0, 0)
-        except CatalogError:
+        except CatalogError as error:
             self._stats.loads["failed"] += 1
+            if isinstance(error, Unreadable):
+                self._spoilt[service] = time.monotonic() + SPOILT, error
+                while len(self._spoilt) > KEPT_LIMIT:
+                    self._spoilt.popitem(last=False)
             raise
         self._stats.loads["ok"] += 1
         if service in self._known().names:

@@ -14,6 +14,7 @@ import aiohttp
 
 from registrator.catalog import CatalogError, Refused, Unavailable
 from registrator.catalog.consul.facts import PREFIX
+from registrator.printable import printable
 from registrator.settings import ConsulAddress
 
 RIGHTS = 'service_prefix "" write, node_prefix "" read and agent_prefix "" read'
@@ -34,13 +35,17 @@ class NotFound(Refused):
     """Consul does not know the service, check or prepared query that was named."""
 
 
+class Unreadable(Unavailable):
+    """Consul answered, with a document that cannot be used: somebody has to correct what is in it."""
+
+
 class ScriptsDisabled(Refused):
     """Consul's agent runs no checks that are commands, when they come over its API."""
 
 
 def from_answer(address: ConsulAddress, request: str, status: int, body: str) -> CatalogError:
     """The error for an HTTP status of 300 or more; `request` is "METHOD /path"."""
-    text = " ".join(body.split())[:200] or "no explanation"
+    text = _one_line(body)[:200] or "no explanation"
     said = f"Consul at {address} answered {request} with {status} ({text})"
     lowered = text.lower()
     if status in (401, 403) or "permission denied" in lowered or "acl not found" in lowered:
@@ -71,10 +76,20 @@ def _verdict(status: int) -> tuple[type[CatalogError], str]:
     return Refused, "that is not how Consul's API answers; check the URL"
 
 
-def from_nonsense(address: ConsulAddress, request: str) -> CatalogError:
+def from_nonsense(address: ConsulAddress, request: str, why: str) -> CatalogError:
     """The error for an answer that is not what Consul's API gives."""
-    return Unavailable(
-        f"what answers {request} at {address} is not Consul's API; check the URL and who listens there"
+    said = _one_line(why)[:100]
+    return Unreadable(
+        f"what answers {request} at {address} is not Consul's API; "
+        f"check the URL and who listens there ({said})"
+    )
+
+
+def from_spoilt(address: ConsulAddress, request: str, first: str) -> CatalogError:
+    """The error for a list of which no element can be used; `first` says why the first cannot."""
+    return Unreadable(
+        f"nothing of what Consul at {address} answered {request} can be used ({_one_line(first)[:100]}): "
+        "correct or deregister what is registered there"
     )
 
 
@@ -94,15 +109,15 @@ def from_emptiness(address: ConsulAddress) -> CatalogError:
     )
 
 
-def from_exception(
-    address: ConsulAddress, request: str, seconds: float, error: aiohttp.ClientError | OSError
-) -> CatalogError:
-    """The error for a request that got no answer within `seconds` or whose connection failed."""
+def from_exception(address: ConsulAddress, request: str, seconds: float, error: Exception) -> CatalogError:
+    """The error for a request that got no answer within `seconds`, or that failed in whatever other way."""
     at = f"Consul at {address}"
     if isinstance(error, TimeoutError):
         return Unavailable(
             f"{at} did not answer {request} within {seconds:.0f} s: is it overloaded or cut off?"
         )
+    if isinstance(error, aiohttp.ClientResponseError) or not isinstance(error, aiohttp.ClientError | OSError):
+        return from_nonsense(address, request, f"{type(error).__name__}: {error}")
     tls = _tls_error(error)
     if tls:
         return Unavailable(
@@ -129,7 +144,12 @@ def _reason(error: aiohttp.ClientError | OSError) -> str:
     """The cause in a few words: the system's own where there is one."""
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()
-    return " ".join(str(error).split()) or type(error).__name__
+    return _one_line(str(error))[:200] or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    """Somebody else's words as a part of one line."""
+    return printable(" ".join(text[:1000].split()))
 
 
 def _remedy(address: ConsulAddress, number: int | None) -> str:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from registrator.model import MeshPort, SwarmService
+from registrator.shapes import Malformed, as_integer, as_mapping, as_text
 
 PREFIX = "registrator/swarm/"
 SCHEMA = 1
@@ -32,10 +31,17 @@ class Key:
     value: str
 
 
-def key(item: Mapping[str, Any]) -> tuple[str, Key]:
-    """One element of /v1/kv/:prefix?recurse: the key's name, and the key."""
-    octets = base64.b64decode(item["Value"] or "")
-    return item["Key"], Key(item["ModifyIndex"], octets.decode("utf-8", "replace"))
+def key(item: object) -> tuple[str, Key]:
+    """One element of /v1/kv/:prefix?recurse: the key's name, and the key. Raises `Malformed`."""
+    facts = as_mapping(item)
+    name, index = as_text(facts.get("Key")), as_integer(facts.get("ModifyIndex"))
+    if not name or index is None:
+        raise Malformed("is a key without a name or an index")
+    try:
+        octets = base64.b64decode(as_text(facts.get("Value")))
+    except ValueError:
+        octets = b""  # no document of ours: it is written again
+    return name, Key(index, octets.decode("utf-8", "replace"))
 
 
 def encode(service: SwarmService) -> str:
@@ -91,9 +97,12 @@ def _is_sound(service: SwarmService) -> bool:
     texts = [service.id, service.name, service.mode, *service.labels, *service.labels.values()]
     ports = [number for port in service.mesh for number in (port.number, port.published)]
     return (
-        all(isinstance(text, str) for text in (*texts, *(port.protocol for port in service.mesh)))
+        all(
+            isinstance(text, str) and text == as_text(text)
+            for text in (*texts, *(port.protocol for port in service.mesh))
+        )
         and all(type(number) is int and 0 < number <= 65535 for number in ports)
-        and type(service.replicas) is int
+        and as_integer(service.replicas) is not None
         and (service.stop_timeout is None or _is_duration(service.stop_timeout))
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from registrator.catalog import CatalogError
+from registrator.catalog import CatalogError, Unavailable
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 Outcome = CatalogError | None  # returned by tasks, for in a task group raising it would end all
@@ -47,6 +50,9 @@ class Fetches(Generic[K]):
             await work()
         except CatalogError as error:
             return error
+        except Exception:  # it spoils this request, not all that its task group runs
+            log.exception("a request to Consul failed in a way that nobody foresaw")
+            return Unavailable("the request failed by a fault of this program; its log has more")
         finally:
             del self._underway[key]
         return None

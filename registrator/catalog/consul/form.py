@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from registrator.documents import Element
+from registrator.duration import parse_duration
 from registrator.model import (
     META_CHECKS,
     Address,
@@ -30,8 +32,19 @@ from registrator.model import (
     Health,
     Instance,
     Node,
+    Selected,
     Weights,
     health_check_id,
+)
+from registrator.shapes import (
+    Malformed,
+    as_integer,
+    as_list,
+    as_mapping,
+    as_port_number,
+    as_text,
+    as_text_list,
+    as_texts,
 )
 
 JSON = Mapping[str, Any]
@@ -40,6 +53,7 @@ JSON = Mapping[str, Any]
 # what the bridge wants, so that it is tried again when Consul may have another mind.
 META_LEFT_OUT = "registrator-left-out"
 MAX_META_VALUE = 512  # Consul's limit
+MAX_DURATION = 64  # characters
 COMMANDS = frozenset(("script", "docker"))
 
 # `Address.key`; the id is "" for the node's own address. Docker's ids are hexadecimal, a Swarm's base 36.
@@ -177,39 +191,70 @@ def unfinished(instance: Instance) -> Instance:
 
 
 # From Consul ----------------------------------------------------------------
+#
+# Whatever a document holds, these return or raise `Malformed`: see `shapes`.
 
 
-def instance(service: JSON, health: Health | None = None) -> Instance:
+def instance(document: object, health: Health | None = None) -> Instance:
     """A service as /v1/agent/services or /v1/health/service reports it; its checks are reported elsewhere."""
-    weights = service.get("Weights") or {}
+    service = as_mapping(document)
+    identity, name = as_text(service.get("ID")), as_text(service.get("Service"))
+    if not identity or not name:
+        raise Malformed("is a service without an ID or a name")
+    weights = as_mapping(service.get("Weights"))
     return Instance(
-        id=service["ID"],
-        service=service["Service"],
-        address=service.get("Address") or "",
-        port=service.get("Port") or 0,
-        tags=tuple(service.get("Tags") or ()),
-        meta=service.get("Meta") or {},
-        addresses=addresses(service.get("TaggedAddresses") or {}),
-        weights=Weights(weights.get("Passing", 1), weights.get("Warning", 1)),
+        id=identity,
+        service=name,
+        address=as_text(service.get("Address")),
+        port=as_port_number(service.get("Port")),
+        tags=as_text_list(service.get("Tags")),
+        meta=as_texts(service.get("Meta")),
+        addresses=addresses(as_mapping(service.get("TaggedAddresses"))),
+        weights=Weights(_weight(weights.get("Passing")), _weight(weights.get("Warning"))),
         health=health,
-        enable_tag_override=bool(service.get("EnableTagOverride")),
+        enable_tag_override=service.get("EnableTagOverride") is True,
     )
+
+
+def _weight(value: object) -> int:
+    number = as_integer(value)
+    return 1 if number is None else number
 
 
 def addresses(tagged: JSON) -> tuple[Address, ...]:
     """The addresses among a service's tagged addresses, in the model's order; other keys are ignored."""
-    found = [
-        Address(match["network"], match["id"], value["Address"], value.get("Port") or 0)
-        for key, value in tagged.items()
-        if (match := ADDRESS_KEY.fullmatch(key))
-    ]
+    found = []
+    for key, value in tagged.items():
+        match, place = ADDRESS_KEY.fullmatch(as_text(key)), as_mapping(value)
+        ip = as_text(place.get("Address"))
+        if match and ip:
+            found.append(Address(match["network"], match["id"], ip, as_port_number(place.get("Port"))))
     return tuple(sorted(found, key=lambda address: address.key))
+
+
+def agent_service(element: Element) -> tuple[str, JSON]:
+    """One member of /v1/agent/services: its id and its document, with an ID, a name and a Meta of texts.
+
+    One that cannot be used has none but its ID: it is somebody's, and stands there.
+    """
+    service = as_mapping(element.value)
+    sound = {
+        "ID": element.key,
+        "Service": as_text(service.get("Service")),
+        "Meta": as_texts(service.get("Meta")),
+    }
+    return element.key, {**service, **sound}
+
+
+def agent_check(element: Element) -> tuple[str, JSON]:
+    """One member of /v1/agent/checks: its id, and its members that are texts."""
+    return element.key, as_texts(element.value)
 
 
 def health_of(instance_id: str, checks: Mapping[str, JSON]) -> Health | None:
     """What the agent last reported of an instance, from its own TTL check among `checks` (by id)."""
     check = checks.get(health_check_id(instance_id))
-    return None if check is None else Health(check["Status"], check.get("Output") or "")
+    return None if check is None else Health(as_text(check.get("Status")), as_text(check.get("Output")))
 
 
 def unmarked(service: JSON) -> JSON:
@@ -222,58 +267,87 @@ def maintenance_check_id(service_id: str) -> str:
     return f"_service_maintenance:{service_id}"
 
 
-def node(document: JSON) -> Node:
+def node(document: object) -> Node:
     """A node as /v1/catalog/nodes and the "Node" of /v1/health/service report it."""
+    facts = as_mapping(document)
+    name = as_text(facts.get("Node"))
+    if not name:
+        raise Malformed("is a node without a name")
     return Node(
-        name=document["Node"],
-        address=document["Address"],
-        datacenter=document.get("Datacenter") or "",
-        id=document.get("ID") or "",
-        meta=document.get("Meta") or {},
-        tagged_addresses=document.get("TaggedAddresses") or {},
+        name=name,
+        address=as_text(facts.get("Address")),
+        datacenter=as_text(facts.get("Datacenter")),
+        id=as_text(facts.get("ID")),
+        meta=as_texts(facts.get("Meta")),
+        tagged_addresses=as_texts(facts.get("TaggedAddresses")),
     )
 
 
 def own_node(document: JSON) -> Node:
     """The agent's own node from /v1/agent/self."""
-    config, member = document["Config"], document["Member"]
+    config, member = as_mapping(document.get("Config")), as_mapping(document.get("Member"))
+    name = as_text(config.get("NodeName"))
+    if not name:
+        raise Malformed("its Config has no NodeName")
     return Node(
-        name=config["NodeName"],
-        address=member["Addr"],
-        datacenter=config["Datacenter"],
-        id=config.get("NodeID") or "",
-        meta=document.get("Meta") or {},
-        tagged_addresses=document.get("DebugConfig", {}).get("TaggedAddresses") or {},
+        name=name,
+        address=as_text(member.get("Addr")),
+        datacenter=as_text(config.get("Datacenter")),
+        id=as_text(config.get("NodeID")),
+        meta=as_texts(document.get("Meta")),
+        tagged_addresses=as_texts(as_mapping(document.get("DebugConfig")).get("TaggedAddresses")),
     )
 
 
-def check_result(check: JSON) -> CheckResult:
-    """A check as /v1/health/service reports it."""
+def check_result(document: object) -> CheckResult:
+    """A check as /v1/health/service reports it; a status that is not a text is "", which is critical."""
+    check = as_mapping(document)
     return CheckResult(
-        id=check["CheckID"],
-        name=check.get("Name") or "",
-        status=check["Status"],
-        output=check.get("Output") or "",
-        notes=check.get("Notes") or "",
-        service_id=check.get("ServiceID") or "",
-        service=check.get("ServiceName") or "",
-        kind=check.get("Type") or "",
+        id=as_text(check.get("CheckID")),
+        name=as_text(check.get("Name")),
+        status=as_text(check.get("Status")),
+        output=as_text(check.get("Output")),
+        notes=as_text(check.get("Notes")),
+        service_id=as_text(check.get("ServiceID")),
+        service=as_text(check.get("ServiceName")),
+        kind=as_text(check.get("Type")),
     )
 
 
-def entry(item: JSON) -> Entry:
+def entry(document: object) -> Entry:
     """One element of /v1/health/service/:service; health is told by its checks alone."""
+    item = as_mapping(document)
+    checks = [check for check in as_list(item.get("Checks")) if isinstance(check, Mapping)]
     return Entry(
-        node=node(item["Node"]),
-        instance=instance(item["Service"]),
-        checks=tuple(check_result(check) for check in item.get("Checks") or ()),
+        node=node(item.get("Node")),
+        instance=instance(item.get("Service")),
+        checks=tuple(map(check_result, checks)),
     )
 
 
-def named(item: tuple[str, list[str] | None]) -> tuple[str, tuple[str, ...]]:
-    """One pair of /v1/catalog/services: the lower-cased name and its tags, sorted."""
-    name, tags = item
-    return name.lower(), tuple(sorted(tags or ()))
+def node_part(element: Element) -> Node | Instance | None:
+    """One member of /v1/catalog/node/:node, or one of its Services."""
+    if element.within == "Services":
+        return instance(element.value)
+    return node(element.value) if element.key == "Node" else None
+
+
+def query_part(element: Element) -> Entry | tuple[str, Any]:
+    """One member of /v1/query/:query/execute, or one of its Nodes."""
+    return entry(element.value) if element.within == "Nodes" else (element.key, element.value)
+
+
+def query_result(document: JSON, entries: tuple[Entry, ...]) -> Selected:
+    """What a prepared query found; its other members are in `document`."""
+    ttl = parse_duration(as_text(as_mapping(document.get("DNS")).get("TTL"))[:MAX_DURATION])
+    return Selected(entries, service=as_text(document.get("Service")), ttl=None if ttl is None else int(ttl))
+
+
+def named(element: Element) -> tuple[str, tuple[str, ...]]:
+    """One member of /v1/catalog/services: the lower-cased name and its tags, sorted."""
+    if not element.key:
+        raise Malformed("is a service without a name")
+    return element.key.lower(), tuple(sorted(as_text_list(element.value)))
 
 
 def names(pairs: list[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:

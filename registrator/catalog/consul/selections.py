@@ -21,19 +21,22 @@ services of all nodes are read into an index, at most every `INDEX_FRESH` second
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from registrator.catalog import CatalogError, Unavailable
+from registrator.catalog import CatalogError, Refused, Unavailable
 from registrator.catalog.consul.client import ConsulClient
-from registrator.catalog.consul.errors import NotFound
+from registrator.catalog.consul.errors import NotFound, Unreadable
 from registrator.catalog.consul.fetches import Fetches, Spawn
 from registrator.catalog.consul.slices import in_slices
 from registrator.catalog.consul.watch import Contact
 from registrator.model import ADDRESS, NODE, QUERY, Entry, Instance, Node, Selected, Selection, Snapshot
+
+log = logging.getLogger(__name__)
 
 FRESH = 1.0  # seconds, as for a service without a watch
 INDEX_FRESH = 10.0  # seconds
@@ -217,9 +220,16 @@ class Selections:
         nodes = sorted(snapshot.nodes.values(), key=lambda node: node.name) if snapshot else []
         limit = asyncio.Semaphore(NODES_AT_ONCE)
 
-        async def read(node: Node) -> tuple[Instance, ...]:
+        async def read(node: Node) -> tuple[Instance, ...] | None:
             async with limit:
-                return (await self._client.node(node.name))[1]
+                try:
+                    return (await self._client.node(node.name))[1]
+                except (
+                    Refused,
+                    Unreadable,
+                ) as error:  # one node's document spoils what is known of that node
+                    log.debug("the services of %s could not be read: %s", node.name, error)
+                    return None
 
         index: dict[str, list[Entry]] = {}
 
@@ -230,8 +240,18 @@ class Selections:
                 index.setdefault(ip, []).append(entry)
 
         for node, instances in zip(nodes, await asyncio.gather(*map(read, nodes)), strict=True):
+            if instances is None:
+                self._carry_over(node, index)
+                continue
             await in_slices(((node, one) for one in sorted(instances, key=lambda one: one.id)), add)
         self._index, self._indexed_at = index, time.monotonic()
+
+    def _carry_over(self, node: Node, index: dict[str, list[Entry]]) -> None:
+        """Keep what was known of a node that could not be read."""
+        for ip, entries in self._index.items():
+            kept = [entry for entry in entries if entry.node.name == node.name]
+            if kept:
+                index.setdefault(ip, []).extend(kept)
 
 
 def _own_addresses(instance: Instance) -> Iterable[str]:

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sized
 from typing import Generic, TypeVar
 
 from registrator.catalog import CatalogError, Refused
+from registrator.catalog.consul.errors import Unreadable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Sized)
@@ -29,7 +30,8 @@ T = TypeVar("T", bound=Sized)
 FIRST_BACKOFF = 0.05  # seconds
 # A refused connection costs next to nothing, and a Consul that is back shall be noticed within a second.
 MAX_BACKOFF = 0.5
-MAX_BACKOFF_REFUSED = 5.0  # a token or a definition must be changed first: no hurry
+MAX_BACKOFF_REFUSED = 5.0  # a token, a definition or a document must be changed first: no hurry
+QUICK = 1.0  # seconds: what answers a blocking query sooner with its own index did not block
 SETTLING = 0.3  # seconds after Consul's return: should it lack something, that is being registered again
 REFILLING = 2.0  # where its state is another: all agents have to notice (MAX_BACKOFF) and to register anew
 PAUSE = 0.01  # seconds between an answer and the next question: a burst of changes is one answer or two
@@ -135,29 +137,38 @@ class Watch(Generic[T]):
         self.data = data
         self.went_back = False  # whether the latest answer's index was below the one before
         self.failures = 0
+        self._idle = 0  # answers in a row for which nobody should have been asked
         self._paused_until = 0.0
 
     async def advance(self) -> bool:
         """Wait for one answer; return whether the data are news. Raises CatalogError."""
         await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
+        asked_at = time.monotonic()
         try:
             index, data = await self._ask(self._index)
         except CatalogError:
             self._index = 0
             self.failures += 1
             raise
-        self._paused_until = time.monotonic() + PAUSE + PAUSE_EACH * len(data)
         self.failures = 0
         self.went_back = index < self._highest
+        self._pause(asked_at, len(data), idle=self.went_back or index == self._index)
         self._index = 0 if self.went_back else index
         self._highest = index
         news = data != self.data
         self.data = data
         return news
 
+    def _pause(self, asked_at: float, size: int, *, idle: bool) -> None:
+        """Set when to ask again: what does not block, or jumps to and fro, is not asked without a pause."""
+        now = time.monotonic()
+        self._idle = self._idle + 1 if idle and now - asked_at < QUICK else 0
+        waste = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(self._idle - 1, 10)) if self._idle > 1 else 0.0
+        self._paused_until = now + PAUSE + PAUSE_EACH * size + waste
+
     async def back_off(self, error: CatalogError) -> None:
         """Sleep before the next try: longer with each failure, up to a cap, with jitter."""
-        cap = MAX_BACKOFF_REFUSED if isinstance(error, Refused) else MAX_BACKOFF
+        cap = MAX_BACKOFF_REFUSED if isinstance(error, Refused | Unreadable) else MAX_BACKOFF
         longest = min(cap, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter keeps no secret
 
