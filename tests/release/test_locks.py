@@ -100,7 +100,7 @@ def test_everything_that_pip_installs_is_held_to_a_hash() -> None:
     for path in files:
         text = path.read_text().replace("\\\n", " ")
         text = text.replace('"${install[@]}"', "pip install --no-deps")  # scripts/venv.sh
-        for line in re.findall(r"pip install(?!ing).*[^)]$", text, re.MULTILINE):
+        for line in re.findall(r"pip install(?!ing).*[^)\n]$", text, re.MULTILINE):
             found += 1
             assert "--no-deps" in line, f"{path.name}: {line}"
             # The project itself has no hash, and nothing is fetched to build it.
