@@ -56,7 +56,7 @@ fuzz: venv # damaged DNS packets for MINUTES=5
 	$(VENV)/python -m tests.fuzz_dns --minutes $(MINUTES)
 
 soak: venv consul # the long life of one agent, and a verdict on its memory; a tenth of it: make soak SHARE=0.1
-	$(VENV)/python -m benchmarks.soak --share $(SHARE)
+	$(VENV)/python -m tests.soak --share $(SHARE)
 
 lock: venv # pin what is installed, with hashes; newer versions: make lock UPGRADE=--upgrade
 	@$(VENV)/python -m scripts.locks $(UPGRADE)
