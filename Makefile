@@ -52,7 +52,8 @@ integration: venv tools engine consul # the tests on a real engine and a real Co
 docs: venv # write the generated tables into the documents
 	@$(VENV)/python -m scripts.docs
 
-fuzz: venv # damaged DNS packets for MINUTES=5
+fuzz: venv # every parser of outside text, led by coverage, and damaged DNS packets, each for MINUTES=5
+	$(VENV)/python -m tests.fuzz.guided --minutes $(MINUTES)
 	$(VENV)/python -m tests.fuzz_dns --minutes $(MINUTES)
 
 soak: venv consul # the long life of one agent, and a verdict on its memory; a tenth of it: make soak SHARE=0.1
