@@ -13,8 +13,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration docs fuzz soak lock audit platforms release \
-	venv engine consul screenshot tools clean
+.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration docs fuzz soak lock audit platforms release venv engine consul screenshot tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \

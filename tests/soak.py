@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import cast
 
 from registrator import agent
+from registrator.descriptors import allowance, raise_limit
 from registrator.loop import measured_loop
 from registrator.settings import ConsulAddress, Listen, Settings
 from registrator.stats import Stats
@@ -399,7 +400,7 @@ async def living(folder: Path, consul: ConsulServer | None = None) -> AsyncItera
             http=(Listen("127.0.0.1", http),),
             ips=("192.0.2.1",),
         )
-        running = asyncio.create_task(agent.run(settings, stats))
+        running = asyncio.create_task(agent.run(settings, stats, allowance(raise_limit())))
         try:
             await until(lambda: stats.ready or running.done())
             yield Life(engine, stats, dns, http, consul)

@@ -260,7 +260,7 @@ def engine(*calls: Callable[[DockerEngine], Awaitable[object]]) -> Callable[[byt
 
 def engine_event(data: bytes) -> None:
     endpoint = resolve("unix:///nowhere")
-    Subscription(None, endpoint, 0)._parsed(data)  # type: ignore[arg-type]  # it asks nobody
+    waited(Subscription(None, endpoint, 0)._parsed(data))  # type: ignore[arg-type]  # it asks nobody
 
 
 def options(data: bytes) -> None:
@@ -658,7 +658,7 @@ TARGETS: Mapping[str, Target] = {
         Target(
             "Host headers and names of services",
             lambda data: (
-                lookup_api.host_allowed(text(data), "consul", "host1"),
+                lookup_api.named_host(text(data)),
                 lookup_api.find_service(text(data), CATALOG, (b"consul",)),
             ),
             b"web.service.consul:8580",
