@@ -16,6 +16,7 @@ from typing import Protocol
 from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
 from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
+from registrator.lookup.cookies import NONE, Cookies, Proof
 from registrator.lookup.limit import Verdict
 from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, TYPE_NAMES, Job, Made, Maker, source_of
 from registrator.lookup.records import Rcode
@@ -69,6 +70,7 @@ class Resolver:
         self._stats = stats
         self._maker = Maker(zone, most=most, near=near)
         self._newcomers = newcomers
+        self._cookies = Cookies()
         self._replies = Replies()
         self._failures = 0
         self._tells = log.isEnabledFor(logging.DEBUG)  # then no lookup takes the fast path, which is silent
@@ -90,8 +92,9 @@ class Resolver:
                 return None
             slot = self._replies.exact.get((packet[2:], view.networks))
             rendered = slot.ready if slot else None
-            if rendered is None or not rendered.holds(snapshot, now):
+            if slot is None or rendered is None or not rendered.holds(snapshot, now):
                 return None
+            slot.used = True
             reply = rendered.reply(packet)
         except Exception:  # noqa: BLE001 - `respond` meets the same fault, and tells
             return None
@@ -153,13 +156,14 @@ class Resolver:
         self._stats.dns_limited[verdict.value] += 1
         return wire.slipped(packet) if verdict is Verdict.SLIP else None
 
-    def servfail(self, packet: bytes, source: str, transport: str) -> bytes:  # noqa: ARG002 - see subclasses
+    def servfail(self, packet: bytes, source: str, transport: str) -> bytes:
         """SERVFAIL to a packet for which `respond` raised NotLoaded."""
-        return self._servfail(packet, transport)
+        return self._servfail(packet, source, transport)
 
-    def _servfail(self, packet: bytes, transport: str) -> bytes:
-        job = self._maker.job(wire.parse(packet), OUTSIDE, transport)
-        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet)
+    def _servfail(self, packet: bytes, source: str, transport: str) -> bytes:
+        query = wire.parse(packet)
+        job = self._maker.job(query, OUTSIDE, transport, self._proof(query, source))
+        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet, job)
 
     # Reading ------------------------------------------------------------------
 
@@ -187,16 +191,20 @@ class Resolver:
         if not rendered.holds(snapshot, now):
             if not rendered.renew(snapshot, now):
                 return None
-            self._replies.renewed(job.key)
+        self._replies.wanted(job.key)
         if isinstance(rendered, Turns) and rendered.count < rendered.wanted and not rendered.reorder():
             self._maker.add_turn(job, rendered, snapshot)
         elif job.is_plain(packet) and not self._tells:
             self._replies.recognize(packet[2:], job.view.networks, job.key)
-        return self._send(rendered, packet)
+        return self._send(rendered, packet, job)
 
     def _job(self, query: wire.Query, source: str, transport: str) -> Job:
         """Understand a query from this address."""
-        return self._maker.job(query, self._view_of(source), transport)
+        return self._maker.job(query, self._view_of(source), transport, self._proof(query, source))
+
+    def _proof(self, query: wire.Query, source: str) -> Proof:
+        """What the query's cookie says of its asker."""
+        return self._cookies.judge(query.cookie, source, time.time()) if query.cookie else NONE
 
     def _make(
         self, job: Job, loaded: Mapping[Selection, Selected], elsewhere: Elsewhere | None = None
@@ -221,7 +229,7 @@ class Resolver:
             except NotLoaded as missing:
                 if not await self._load(missing.selection, loaded):
                     break
-        return self._servfail(packet, job.transport)
+        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet, job)
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""
@@ -229,11 +237,14 @@ class Resolver:
         if made.exists is not None:
             self._replies.keep(job.key, made.rendered, exists=made.exists)
             self._stats.dns_replies, self._stats.dns_reply_octets = len(self._replies), self._replies.octets
-        return self._send(made.rendered, packet)
+        return self._send(made.rendered, packet, job)
 
-    def _send(self, rendered: Rendered, packet: bytes) -> bytes:
+    def _send(self, rendered: Rendered, packet: bytes, job: Job) -> bytes:
         self._stats.dns_queries[rendered.counted] += 1
-        return rendered.reply(packet)
+        reply = rendered.reply(packet)
+        if not job.cookie:
+            return reply
+        return wire.with_cookie(reply, job.cookie)
 
     # Loading ------------------------------------------------------------------
 
@@ -270,4 +281,4 @@ class Resolver:
                 packet[:512].hex(),
                 exc_info=error,
             )
-        return self._servfail(packet, transport)
+        return self._servfail(packet, source, transport)
