@@ -116,20 +116,28 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
     if known.snapshot is None:
         return SERVFAIL
     ask = Ask(question, known, known.snapshot, view, zone, terms)
-    soa = records.soa(question.domain, terms.now)
     if isinstance(subject, names.Authority):
-        return _authority(ask, soa)
+        return _authority(ask, records.soa(question.domain, terms.now))
     found = _find(ask)
-    negative = () if question.is_bare else (soa,)  # the zone's record says nothing of a name outside
     if found is None:
-        return Answer(Rcode.NXDOMAIN, authority=negative)
+        return missing(question, terms.now)
     alike = isinstance(subject, ServiceName | MeshName | QueryName)
     pool = found.pool
     if pool and pool.kind and pool.total > 1 and terms.pooled:
         return Answer(Rcode.NOERROR, alike=alike, near=found.near, pool=pool, ttl=found.ttl)
     answers = found.records(ask)
-    authority = () if answers else negative
+    authority = () if answers else _denial(question, terms.now)
     return Answer(Rcode.NOERROR, answers, authority, found.additional, alike=alike, near=found.near)
+
+
+def missing(question: Question, now: int) -> Answer:
+    """The answer about a name that does not exist."""
+    return Answer(Rcode.NXDOMAIN, authority=_denial(question, now))
+
+
+def _denial(question: Question, now: int) -> tuple[Record, ...]:
+    """What goes with a negative answer; the zone's record says nothing of a name outside."""
+    return () if question.is_bare else (records.soa(question.domain, now),)
 
 
 def is_outside(question: Question, snapshot: Snapshot | None) -> bool:

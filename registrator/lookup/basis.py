@@ -9,7 +9,6 @@ others alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from registrator.lookup.reach import by_address
@@ -72,7 +71,9 @@ class Reading:
         self._services = _Noted(snapshot.services)
         self._names = _Noted(snapshot.names)
         self._nodes = _Noted(snapshot.nodes)
-        self.snapshot = replace(snapshot, services=self._services, names=self._names, nodes=self._nodes)
+        self.snapshot = Snapshot(
+            snapshot.index, self._names, self._services, self._nodes, snapshot.datacenter, snapshot.datacenters
+        )
 
     def nodes_at(self, ip: str) -> Sequence[Node]:
         """The nodes with this address, by name."""

@@ -20,6 +20,7 @@ from registrator.model import PASSING, WARNING, Entry, Selected, Service, View
 Parts = tuple[list[Entry], list[Entry]]  # those near, the others
 
 VIEWS = limits.DNS_VIEWS.value
+FEW = 16  # instances: of so few it takes less room to look again at each than to keep what was seen
 GOOD, PERFECT = (PASSING, WARNING), (PASSING,)
 
 
@@ -35,9 +36,11 @@ def crowd_of(source: Service | Selected, view: View, *, only_passing: bool, near
     if isinstance(found, str):
         good = PERFECT if only_passing else GOOD
         usable = [entry for entry in within_reach(source.entries, view) if entry.status in good]
-        found = source.memo[key] = _divided(usable, near, view) if usable else None
-        if len(source.memo) > VIEWS:
-            del source.memo[next(iter(source.memo))]
+        found = _divided(usable, near, view) if usable else None
+        if len(source.entries) > FEW:
+            source.memo[key] = found
+            if len(source.memo) > VIEWS:
+                del source.memo[next(iter(source.memo))]
     return found
 
 
@@ -130,6 +133,8 @@ class Crowd:
             pools = {Type.ANY: _pool(near, others)}
             for kind, length in ((Type.A, 4), (Type.AAAA, 16)):
                 pools[kind] = _pool(*([o for o in part if len(o) == length] for part in (near, others)))
+            if pools[Type.ANY].kind:  # the same, once
+                pools[Type.ANY] = pools[pools[Type.ANY].kind]
             self._pools = {kind: pool for kind, pool in pools.items() if pool.total}
         return self._pools
 

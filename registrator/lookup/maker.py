@@ -16,15 +16,24 @@ from typing import Any
 from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import SMALLEST_ANSWER, Answer
 from registrator.lookup.ask import Elsewhere, Known, Shuffle, Terms, Zone, nothing_elsewhere
-from registrator.lookup.basis import NodeIndex, Reading
+from registrator.lookup.basis import Basis, NodeIndex, Reading
 from registrator.lookup.cookies import NONE, SPACE, Proof
-from registrator.lookup.crowd import Pool
+from registrator.lookup.crowd import Pool, crowd_of
 from registrator.lookup.layout import layout_of, turned
-from registrator.lookup.names import AddressName, Authority, Question, ServiceName, Transfer
+from registrator.lookup.names import (
+    AddressName,
+    Authority,
+    Nothing,
+    Question,
+    ReverseName,
+    ServiceName,
+    Subject,
+    Transfer,
+)
 from registrator.lookup.records import MAX_MESSAGE, Name, Rcode, Record, Type, lowered
 from registrator.lookup.rendered import Circle, Counted, Rendered, Ring, Turns, is_cut
 from registrator.lookup.wire import HEADER, Query
-from registrator.model import Selected, Selection, Snapshot, View
+from registrator.model import ADDRESS, Selected, Selection, Snapshot, View
 
 UDP, TCP = "udp", "tcp"
 ANSWERS_WITHOUT_EDNS = 3  # Consul's udp_answer_limit: what every old resolver copes with
@@ -106,14 +115,15 @@ class Maker:
 
     def job(self, query: Query, view: View, transport: str, proof: Proof = NONE) -> Job:
         """Understand a query; `proof` is what its cookie says."""
-        name, question = lowered(query.name), query.question[:-4].lower() + query.question[-4:]
+        question = query.question[:-4].lower() + query.question[-4:]
+        name = query.name if question == query.question else lowered(query.name)
         size = MAX_MESSAGE
         if transport == UDP:
             taken = query.udp_size(proven=proof.proven)
             size = next(size for size in SIZES if size <= taken)
         if proof.cookie:
             size -= SPACE
-        query = replace(query, name=name, question=question)
+        query = Query(query.id, query.flags, name, query.qtype, query.qclass, question, query.edns)
         zone = self._zone
         parsed = names.parse(name, query.qtype, zone.domains, bare=zone.bare_names)
         return Job(query, parsed, view, transport, size, cookie=proof.cookie)
@@ -133,6 +143,14 @@ class Maker:
         refusal = _refusal(job.query)
         if refusal or snapshot is None:
             return Made(self.fixed(job, refusal or answers.SERVFAIL))
+        absent = self._absent(job, snapshot)
+        if absent is not None:
+            answer = answers.missing(job.question, int(time.time()))
+            rendered = self.fixed(job, answer)
+            rendered.validate(snapshot, absent, now, SOA_LIFETIME)
+            return Made(rendered, exists=False)
+        if self._is_nobodys(job.question.subject, snapshot, selected):
+            return Made(self.fixed(job, answers.missing(job.question, int(time.time()))))
         reading = Reading(snapshot, self._nodes)
         asked: list[Selection | Name] = []
 
@@ -154,6 +172,36 @@ class Maker:
             return Made(rendered)
         rendered.validate(snapshot, reading.basis(), now, _lifetime(answer, rendered))
         return Made(rendered, exists=answer.rcode == Rcode.NOERROR and not _is_without_number(job.question))
+
+    def _absent(self, job: Job, snapshot: Snapshot) -> Basis | None:
+        """What it stands on that a name made up by anybody does not exist; None where that is not plain.
+
+        It needs no look at any instance, so a flood of such names costs little.
+        """
+        subject = job.question.subject
+        if isinstance(subject, Nothing):
+            return Basis({}, {}, None, snapshot.datacenters)
+        if not isinstance(subject, ServiceName) or subject.datacenter or job.question.is_bare:
+            return None
+        name = subject.service
+        service = snapshot.services.get(name)
+        if service is None:
+            absent = name not in snapshot.names
+            return Basis({name: None}, {name: None}, None, snapshot.datacenters) if absent else None
+        if not subject.tag:
+            return None
+        crowd = crowd_of(service, job.view, only_passing=self._zone.only_passing, near=self._near())
+        known = crowd and crowd.tagged(subject.tag)
+        return None if known else Basis({name: service}, {}, None, snapshot.datacenters)
+
+    def _is_nobodys(
+        self, subject: Subject, snapshot: Snapshot, selected: Callable[[Selection], Selected | None]
+    ) -> bool:
+        """Whether it is an address in reverse that is known to be nobody's."""
+        if not isinstance(subject, ReverseName) or self._nodes.at(snapshot.nodes, subject.ip):
+            return False
+        found = selected(Selection(ADDRESS, subject.ip))
+        return found is not None and not found.entries
 
     def add_turn(self, job: Job, turns: Turns, snapshot: Snapshot) -> None:
         """Render the next of a reply's orders."""

@@ -18,7 +18,17 @@ from dataclasses import dataclass, replace
 
 from registrator import limits
 from registrator.lookup.answers import Answer
-from registrator.lookup.records import MAX_LABEL, MAX_NAME, Name, Rcode, Record, Type, uncompressed
+from registrator.lookup.records import (
+    MAX_LABEL,
+    MAX_NAME,
+    POINTED_SIZE,
+    Name,
+    Rcode,
+    Record,
+    Type,
+    uncompressed,
+    wire_length,
+)
 
 HEADER = struct.Struct("!HHHHHH")
 LENGTH = struct.Struct("!H")  # and that of a pointer
@@ -39,7 +49,7 @@ COOKIE = 10  # the option's code (RFC 7873)
 CLIENT_COOKIE = 8  # octets
 SERVER_COOKIES = range(8, 33)  # octets that one may have (RFC 7873, 4)
 OPTION = struct.Struct("!HH")  # code, length of data
-SMALLEST_ANSWER = 16  # octets: a pointer, the record's head, an IPv4 address
+FEW = 4  # answers
 POINTER = 0xC0  # the two bits that make a length one
 LAST_POINTER = 0x3FFF
 AT_QUESTION = struct.pack("!H", 0xC000 | HEADER.size)  # a pointer to the question's name
@@ -225,7 +235,7 @@ def render(query: Query, answer: Answer, size: int, most: int | None = None) -> 
     left out set TC.
     """
     total = len(answer.answers)
-    keep = min(total, size // SMALLEST_ANSWER, total if most is None else most)
+    keep = min(total if most is None else most, _fitting(query, answer, size))
     if keep == total:
         packet = _pack(query, answer, truncated=False)
         if len(packet) <= size:
@@ -238,6 +248,28 @@ def render(query: Query, answer: Answer, size: int, most: int | None = None) -> 
         keep -= max(1, excess * keep // len(packet))
 
 
+def _fitting(query: Query, answer: Answer, size: int) -> int:
+    """How many answers fit, each with its target's addresses: exactly, or somewhat fewer.
+
+    Of few it is all: they are tried as they are.
+    """
+    if len(answer.answers) <= FEW:
+        return len(answer.answers)
+    glue: dict[Name, int] = {}
+    for record in answer.additional:
+        glue[record.name] = glue.get(record.name, 0) + POINTED_SIZE + len(record.data)
+    left = size - HEADER.size - len(query.question) - (OPT.size if query.edns else 0)
+    for count, record in enumerate(answer.answers):
+        left -= POINTED_SIZE + len(record.data)
+        if record.name != query.name:
+            left -= wire_length(record.name)
+        if record.target:
+            left -= wire_length(record.target) + glue.get(record.target, 0)
+        if left < 0:
+            return count
+    return len(answer.answers)
+
+
 def _cut(answer: Answer, keep: int) -> Answer:
     """The first answers and the additional records that they point at."""
     answers = answer.answers[:keep]
@@ -247,12 +279,32 @@ def _cut(answer: Answer, keep: int) -> Answer:
 
 
 def _pack(query: Query, answer: Answer, *, truncated: bool) -> bytes:
+    if not answer.answers and not answer.additional:
+        packet = _negative(query, answer)
+        if packet is not None:
+            return packet
     packer = _Packer(header(query, answer, truncated=truncated), query)
     for section in (answer.answers, answer.authority, answer.additional):
         for record in section:
             packer.record(record)
     packer.data += opt(query, answer)
     return bytes(packer.data)
+
+
+def _negative(query: Query, answer: Answer) -> bytes | None:
+    """A reply without answers, whose authority is nothing or the SOA of the question's zone; None for another.
+
+    Most questions of a flood end here, so the names in it are not taken apart.
+    """
+    packet = header(query, answer, truncated=False) + query.question
+    for record in answer.authority:
+        above = len(query.name) - len(record.name)
+        if record.target or above < 0 or query.name[above:] != record.name:
+            return None
+        at = HEADER.size + sum(map(len, query.name[:above])) + above
+        packet += LENGTH.pack(0xC000 | at) + RECORD.pack(record.type, IN, record.ttl, len(record.data))
+        packet += record.data
+    return packet + opt(query, answer)
 
 
 def header(query: Query, answer: Answer, *, truncated: bool) -> bytes:
