@@ -72,6 +72,41 @@ DNS_VIEWS = Limit(
     "What a large service comes to for askers on the same networks is worked out once and kept.",
     "What was worked out first is forgotten, and worked out again when it is asked for.",
 )
+DNS_CONNECTIONS = Limit(
+    "dns_connections",
+    256,
+    "connections an address",
+    "Connections may come and ask nothing, or not read what they asked for.",
+    "The one that has been idle longest is closed; where none is idle the newcomer is.",
+)
+DNS_CONNECTIONS_EACH = Limit(
+    "dns_connections_each",
+    16,
+    "connections a client",
+    "One client must not take the places of the others.",
+    "The client's own that has been idle longest is closed; where none is idle its newcomer is.",
+)
+DNS_UNREAD = Limit(
+    "dns_unread",
+    4 * 2**20,
+    "octets an address",
+    "A client may ask over TCP and not read the replies, of up to 65,535 octets.",
+    "The connection that has not been read for the longest time is closed; any is after 10 s.",
+)
+DNS_WAITING = Limit(
+    "dns_waiting",
+    256,
+    "UDP queries an address",
+    "Queries wait for what must be read from Consul or asked of a recursor first.",
+    "SERVFAIL; the asker may try again.",
+)
+DNS_WAITING_EACH = Limit(
+    "dns_waiting_each",
+    64,
+    "UDP queries a client",
+    "One client's names that take long must not keep the others' from being looked up.",
+    "SERVFAIL to that client.",
+)
 DNS_OPTIONS = Limit(
     "dns_options",
     32,

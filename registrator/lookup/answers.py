@@ -8,7 +8,7 @@ where we know better stand in tests/conformance, each with its reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -46,7 +46,7 @@ MAX_NAMESERVERS = 3
 MOST_SERVERS = 64  # nodes that are looked at for those
 SMALLEST_ANSWER = records.POINTED_SIZE + 4  # octets: an A record
 # Consul answers TXT for a service as it does ANY.
-POOLED = {Type.A: Type.A, Type.AAAA: Type.AAAA, Type.ANY: Type.ANY, Type.TXT: Type.ANY}
+POOLED: Mapping[int, Type] = {Type.A: Type.A, Type.AAAA: Type.AAAA, Type.ANY: Type.ANY, Type.TXT: Type.ANY}
 SERVERS = "consul"  # the service under which Consul's servers register themselves
 HOST_LABEL = re.compile(r"[A-Za-z0-9-]+")
 
@@ -119,14 +119,17 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
     if isinstance(subject, names.Authority):
         return _authority(ask, records.soa(question.domain, terms.now))
     found = _find(ask)
-    if found is None:
-        return missing(question, terms.now)
-    alike = isinstance(subject, ServiceName | MeshName | QueryName)
+    return missing(question, terms.now) if found is None else _given(ask, found)
+
+
+def _given(ask: Ask, found: _Found) -> Answer:
+    """The answer about a name that exists."""
+    alike = isinstance(ask.question.subject, ServiceName | MeshName | QueryName)
     pool = found.pool
-    if pool and pool.kind and pool.total > 1 and terms.pooled:
+    if pool and pool.kind and pool.total > 1 and ask.terms.pooled:
         return Answer(Rcode.NOERROR, alike=alike, near=found.near, pool=pool, ttl=found.ttl)
     answers = found.records(ask)
-    authority = () if answers else _denial(question, terms.now)
+    authority = () if answers else _denial(ask.question, ask.terms.now)
     return Answer(Rcode.NOERROR, answers, authority, found.additional, alike=alike, near=found.near)
 
 
@@ -275,7 +278,7 @@ def _service(ask: Ask, service: str, crowd: Crowd | None, ttl: int | None = None
 
 
 def _named_addresses(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
-    """A and AAAA without duplicates where some are host names; where there are none, the first one's CNAME."""
+    """The same where some are host names: A and AAAA, and where there are none, the first name's CNAME."""
     found: dict[Record, None] = {}
     alias: tuple[Record, ...] = ()
     near = 0
@@ -311,6 +314,7 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     for entry in entries:
         if room < 0:
             break
+        ask.terms.pause()
         port, ips = _place(_places(ask, entry))
         target, addresses = _destination(ask, entry, ips, ttl) if ips else (None, ())
         if target is None:

@@ -17,6 +17,10 @@ Shuffle = Callable[[list[Any]], None]
 Elsewhere = Callable[[Name], tuple[Record, ...]]  # addresses, and CNAMEs to them, of a name outside the zone
 
 
+def no_pause() -> None:
+    """What work on the event loop does between its parts: nothing."""
+
+
 def nothing_elsewhere(_: Name) -> tuple[Record, ...]:
     """What is known outside the zone where nobody can be asked."""
     return ()
@@ -96,7 +100,8 @@ class Terms:
     the owner `near` (unless that is "") come before the others.
     `room` is how many octets of SRV records, with the addresses that go with
     them, are worth making: one record beyond it is made, so that it is seen that
-    there are more. `pooled`: see `answers.Answer`.
+    there are more. `pooled`: see `answers.Answer`. `pause` is
+    called between two instances.
     """
 
     now: int
@@ -104,6 +109,7 @@ class Terms:
     near: str = ""
     room: int = MAX_MESSAGE
     pooled: bool = False
+    pause: Callable[[], None] = no_pause
 
 
 @dataclass(frozen=True, slots=True)

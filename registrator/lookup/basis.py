@@ -72,7 +72,12 @@ class Reading:
         self._names = _Noted(snapshot.names)
         self._nodes = _Noted(snapshot.nodes)
         self.snapshot = Snapshot(
-            snapshot.index, self._names, self._services, self._nodes, snapshot.datacenter, snapshot.datacenters
+            snapshot.index,
+            self._names,
+            self._services,
+            self._nodes,
+            snapshot.datacenter,
+            snapshot.datacenters,
         )
 
     def nodes_at(self, ip: str) -> Sequence[Node]:

@@ -1,4 +1,4 @@
-"""DNS cookies: how an asker proves over UDP that its address is its own (RFC 7873, RFC 9018). Pure but for its secret.
+"""DNS cookies: how an asker proves over UDP that its address is its own (RFC 7873, RFC 9018).
 
 Whoever sends our cookie back has received it at the address that it asks from:
 only to those goes a UDP reply of more than 1232 octets. A cookie holds its

@@ -9,8 +9,9 @@ there are, and one of a tag or type that they do not have costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from registrator import limits
 from registrator.lookup.reach import reach, within_reach
@@ -32,7 +33,7 @@ def crowd_of(source: Service | Selected, view: View, *, only_passing: bool, near
     owner whose instances come first, "" for none.
     """
     key = view.networks, only_passing, near
-    found: Crowd | None | str = source.memo.get(key, "")
+    found: Crowd | str | None = source.memo.get(key, "")
     if isinstance(found, str):
         good = PERFECT if only_passing else GOOD
         usable = [entry for entry in within_reach(source.entries, view) if entry.status in good]
@@ -72,7 +73,7 @@ class Pool:
     near: tuple[bytes, ...]
     others: tuple[bytes, ...]
     kind: Type | None
-    memo: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
+    memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def total(self) -> int:
@@ -88,7 +89,9 @@ class Crowd:
 
     __slots__ = ("_named", "_pools", "_tags", "_view", "near", "ordered", "others")
 
-    def __init__(self, near: Sequence[Entry], others: Sequence[Entry], view: View, *, ordered: bool = False) -> None:
+    def __init__(
+        self, near: Sequence[Entry], others: Sequence[Entry], view: View, *, ordered: bool = False
+    ) -> None:
         self.near = near
         self.others = others
         self.ordered = ordered
@@ -133,8 +136,9 @@ class Crowd:
             pools = {Type.ANY: _pool(near, others)}
             for kind, length in ((Type.A, 4), (Type.AAAA, 16)):
                 pools[kind] = _pool(*([o for o in part if len(o) == length] for part in (near, others)))
-            if pools[Type.ANY].kind:  # the same, once
-                pools[Type.ANY] = pools[pools[Type.ANY].kind]
+            uniform = pools[Type.ANY].kind
+            if uniform:  # the same, once
+                pools[Type.ANY] = pools[uniform]
             self._pools = {kind: pool for kind, pool in pools.items() if pool.total}
         return self._pools
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from registrator.lookup import answers, names, wire
 from registrator.lookup.answers import SMALLEST_ANSWER, Answer
-from registrator.lookup.ask import Elsewhere, Known, Shuffle, Terms, Zone, nothing_elsewhere
+from registrator.lookup.ask import Elsewhere, Known, Shuffle, Terms, Zone, no_pause, nothing_elsewhere
 from registrator.lookup.basis import Basis, NodeIndex, Reading
 from registrator.lookup.cookies import NONE, SPACE, Proof
 from registrator.lookup.crowd import Pool, crowd_of
@@ -58,6 +58,7 @@ class Job:
     size: int  # octets that the reply may have, without a cookie
     recursion: bool = False  # it is offered to the asker
     cookie: bytes = b""  # goes into the reply
+    pause: Callable[[], None] = no_pause  # called between the parts of long work
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -226,7 +227,7 @@ class Maker:
         return service is not None and len(service.entries) > LARGE
 
     def _answer(self, job: Job, known: Known, order: Shuffle, *, pooled: bool = False) -> Answer:
-        terms = Terms(int(time.time()), order, self._near(), job.size, pooled)
+        terms = Terms(int(time.time()), order, self._near(), job.size, pooled, job.pause)
         return answers.answer(job.question, known, job.view, self._zone, terms)
 
     def _rendered(self, job: Job, answer: Answer, seed: int) -> Rendered:
@@ -243,7 +244,7 @@ class Maker:
     def _ring(self, job: Job, answer: Answer, pool: Pool) -> Rendered:
         """A reply of addresses of one family; the records are shared by all replies of the same pool."""
         end, rest = _end(job), wire.opt(job.query, answer)
-        circles = pool.memo.get(answer.ttl)
+        circles: tuple[Circle | None, Circle] | None = pool.memo.get(answer.ttl)
         if circles is None:
             circles = pool.memo[answer.ttl] = _circles(pool, answer.ttl)
         near, others = circles
@@ -256,7 +257,7 @@ class Maker:
 
     def _octets(self, job: Job, answer: Answer) -> tuple[bytes, bytes]:
         """A reply's head (the header behind the id) and its tail (what follows the question)."""
-        packet = wire.render(job.query, answer, job.size, self._limit(job, answer))
+        packet = wire.render(job.query, answer, job.size, self._limit(job, answer), job.pause)
         return _header(packet[2 : HEADER.size]), packet[_end(job) :]
 
     def _limit(self, job: Job, answer: Answer) -> int | None:

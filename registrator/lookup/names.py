@@ -152,7 +152,9 @@ def _outside(name: Name) -> Subject:
     match name:
         case (*labels, b"in-addr", b"arpa") if len(labels) == 4:
             text = b".".join(reversed(labels))
-        case (*labels, b"ip6", b"arpa") if len(labels) == 32 and all(label in HEXADECIMAL for label in labels):
+        case (*labels, b"ip6", b"arpa") if len(labels) == 32 and all(
+            label in HEXADECIMAL for label in labels
+        ):
             digits = b"".join(reversed(labels))
             return ReverseName(str(ipaddress.IPv6Address(bytes.fromhex(digits.decode()))))
         case _:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from registrator.catalog import CatalogError, Directory
@@ -19,6 +21,7 @@ from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
 from registrator.lookup.cookies import NONE, Cookies, Proof
 from registrator.lookup.limit import Verdict
 from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, TYPE_NAMES, Job, Made, Maker, source_of
+from registrator.lookup.pace import Pace
 from registrator.lookup.records import Rcode
 from registrator.lookup.rendered import Rendered, Turns
 from registrator.lookup.replies import Replies
@@ -72,8 +75,15 @@ class Resolver:
         self._newcomers = newcomers
         self._cookies = Cookies()
         self._replies = Replies()
+        self._aside: dict[Hashable, asyncio.Task[Made]] = {}  # large replies being made
+        self._lane = asyncio.Semaphore(1)
         self._failures = 0
         self._tells = log.isEnabledFor(logging.DEBUG)  # then no lookup takes the fast path, which is silent
+
+    @property
+    def stats(self) -> Stats:
+        """Where it counts."""
+        return self._stats
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -188,9 +198,8 @@ class Resolver:
         rendered = self._replies.find(job.key)
         if rendered is None or snapshot is None:
             return None
-        if not rendered.holds(snapshot, now):
-            if not rendered.renew(snapshot, now):
-                return None
+        if not rendered.holds(snapshot, now) and not rendered.renew(snapshot, now):
+            return None
         self._replies.wanted(job.key)
         if isinstance(rendered, Turns) and rendered.count < rendered.wanted and not rendered.reorder():
             self._maker.add_turn(job, rendered, snapshot)
@@ -222,7 +231,7 @@ class Resolver:
         for _ in range(MAX_LOADS):
             try:
                 if job.transport == TCP and self._maker.is_large(job, self.snapshot):
-                    made = await asyncio.to_thread(self._make, job, loaded)
+                    made = await self._make_aside(job, loaded)
                 else:
                     made = self._make(job, loaded)
                 return self._take(job, packet, made)
@@ -230,6 +239,26 @@ class Resolver:
                 if not await self._load(missing.selection, loaded):
                     break
         return self._send(self._maker.fixed(job, answers.SERVFAIL), packet, job)
+
+    async def _make_aside(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+        """Make a large reply in a thread: one at a time, and once for all who ask for the same now."""
+        key = job.key, job.recursion
+        work = None if loaded else self._aside.get(key)
+        if work is None:
+            work = asyncio.create_task(self._in_thread(job, loaded))
+            if not loaded:
+                self._aside[key] = work
+                work.add_done_callback(partial(self._made_aside, key))
+        return await asyncio.shield(work)
+
+    def _made_aside(self, key: Hashable, work: asyncio.Task[Made]) -> None:
+        del self._aside[key]
+        if not work.cancelled():
+            work.exception()  # seen, even where nobody waits any more
+
+    async def _in_thread(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+        async with self._lane:
+            return await asyncio.to_thread(self._make, replace(job, pause=Pace()), loaded)
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""

@@ -13,11 +13,12 @@ too, since that is what a query costs.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from registrator import limits
 from registrator.lookup.answers import Answer
+from registrator.lookup.ask import no_pause
 from registrator.lookup.records import (
     MAX_LABEL,
     MAX_NAME,
@@ -227,21 +228,23 @@ def slipped(packet: bytes) -> bytes | None:
     return HEADER.pack(query.id, QR | TC | query.flags & (RD | CD), 1, 0, 0, 0) + query.question
 
 
-def render(query: Query, answer: Answer, size: int, most: int | None = None) -> bytes:
+def render(
+    query: Query, answer: Answer, size: int, most: int | None = None, pause: Callable[[], None] = no_pause
+) -> bytes:
     """The reply in at most `size` octets and, where `most` is given, with at most so many answers.
 
     What does not fit is left out: first additional records that are no
     answer's target, then answers, each with its target's addresses. Answers
-    left out set TC.
+    left out set TC. `pause` is called between two records.
     """
     total = len(answer.answers)
     keep = min(total if most is None else most, _fitting(query, answer, size))
     if keep == total:
-        packet = _pack(query, answer, truncated=False)
+        packet = _pack(query, answer, pause, truncated=False)
         if len(packet) <= size:
             return packet
     while True:
-        packet = _pack(query, _cut(answer, keep), truncated=keep < total)
+        packet = _pack(query, _cut(answer, keep), pause, truncated=keep < total)
         excess = len(packet) - size
         if excess <= 0 or not keep:
             return packet
@@ -278,7 +281,7 @@ def _cut(answer: Answer, keep: int) -> Answer:
     return replace(answer, answers=answers, authority=(), additional=additional)
 
 
-def _pack(query: Query, answer: Answer, *, truncated: bool) -> bytes:
+def _pack(query: Query, answer: Answer, pause: Callable[[], None], *, truncated: bool) -> bytes:
     if not answer.answers and not answer.additional:
         packet = _negative(query, answer)
         if packet is not None:
@@ -286,13 +289,14 @@ def _pack(query: Query, answer: Answer, *, truncated: bool) -> bytes:
     packer = _Packer(header(query, answer, truncated=truncated), query)
     for section in (answer.answers, answer.authority, answer.additional):
         for record in section:
+            pause()
             packer.record(record)
     packer.data += opt(query, answer)
     return bytes(packer.data)
 
 
 def _negative(query: Query, answer: Answer) -> bytes | None:
-    """A reply without answers, whose authority is nothing or the SOA of the question's zone; None for another.
+    """A reply without answers, whose authority is nothing or the SOA of the question's zone, else None.
 
     Most questions of a flood end here, so the names in it are not taken apart.
     """
