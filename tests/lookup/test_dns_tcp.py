@@ -224,13 +224,14 @@ async def test_turns_go_round_by_client() -> None:
         order.append(client)
 
     tasks = [asyncio.create_task(enter(client)) for client in "aaaaaabbc"]
+    await asyncio.sleep(0)
     tasks[3].cancel()
-    turns = []
+    turns = [len(order)]
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
         turns.append(len(order))
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert order == list("aaabcab") + ["a"]
+    assert order == list("aaabcaba")
     steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
     assert max(steps) <= 2
 
@@ -256,26 +257,26 @@ async def test_unread_replies_are_bounded_together(address: Listen, monkeypatch:
 
 async def test_a_crowd_that_connects_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that come and go by the hundred leave UDP its turns."""
-    async with counting("127.0.0.1") as (_, addresses):
-        accepted, per_turn = [0], list[int]()
-        real = TcpServer._serve
+    accepted, per_turn = [0], list[int]()
+    real = TcpServer._serve
 
-        async def serve(self: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            accepted[0] += 1
-            await real(self, reader, writer)
+    async def serve(self: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted[0] += 1
+        await real(self, reader, writer)
 
-        monkeypatch.setattr(TcpServer, "_serve", serve)
+    monkeypatch.setattr(TcpServer, "_serve", serve)
+    async with asyncio.timeout(20), counting("127.0.0.1") as (_, addresses):
         socks = [socket.socket() for _ in range(100)]
         for sock in socks:
             sock.settimeout(0)
             sock.connect_ex((addresses[0].host, addresses[0].port))
-        while accepted[0] < 20:
+        while accepted[0] < 50:
             before = accepted[0]
             await asyncio.sleep(0)
             per_turn.append(accepted[0] - before)
         for sock in socks:
             sock.close()
-        assert max(per_turn) <= 2 * tcp.ACCEPTED
+    assert max(per_turn) <= 2 * tcp.ACCEPTED
 
 
 async def test_a_large_reply_is_made_once_for_all_who_ask_now(monkeypatch: pytest.MonkeyPatch) -> None:
