@@ -38,9 +38,11 @@ class Turnstile:
             client, line = next(iter(self._waiting.items()))
             del self._waiting[client]
             waiter = line.popleft()
+            while waiter.done() and line:  # one that was cancelled takes nobody's turn
+                waiter = line.popleft()
             if line:
                 self._waiting[client] = line
-            if not waiter.done():  # one that is cancelled takes nobody's turn
+            if not waiter.done():
                 waiter.set_result(None)
                 self._left -= 1
         self._turning = self._left < self._each or bool(self._waiting)
