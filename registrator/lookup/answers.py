@@ -42,6 +42,7 @@ from registrator.model import (
     View,
 )
 
+MODERATE = 64  # instances
 MAX_NAMESERVERS = 3
 MOST_SERVERS = 64  # nodes that are looked at for those
 SMALLEST_ANSWER = records.POINTED_SIZE + 4  # octets: an A record
@@ -310,7 +311,8 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     answers: dict[tuple[Name, int], Record] = {}
     glue: dict[Record, None] = {}
     meta: dict[Record, None] = {}
-    room, near = ask.terms.room, 0
+    # Of not very many all are made: then they need not be made again to show the others.
+    room, near = ask.terms.room if len(entries) > MODERATE else records.MAX_MESSAGE, 0
     for entry in entries:
         if room < 0:
             break

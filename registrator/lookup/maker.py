@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from registrator.lookup import answers, names, wire
-from registrator.lookup.answers import SMALLEST_ANSWER, Answer
+from registrator.lookup.answers import MODERATE, SMALLEST_ANSWER, Answer
 from registrator.lookup.ask import Elsewhere, Known, Shuffle, Terms, Zone, no_pause, nothing_elsewhere
 from registrator.lookup.basis import Basis, NodeIndex, Reading
 from registrator.lookup.cookies import NONE, SPACE, Proof
@@ -237,9 +237,37 @@ class Maker:
         end, counted = _end(job), _counted(job, answer)
         if total < 2 or not answer.alike or job.transport != UDP:  # TCP gives them all
             return Turns(end, counted).fill(seed, 1, *self._octets(job, answer))
+        return self._some(job, answer, seed) or self._turns(job, answer, seed)
+
+    def _turns(self, job: Job, answer: Answer, seed: int) -> Rendered:
         head, tail = self._octets(job, answer)
         layout = None if is_cut(head) else layout_of(job.query, answer)
-        return Turns(end, counted).fill(seed, total, head, tail, layout)
+        return Turns(_end(job), _counted(job, answer)).fill(seed, len(answer.answers), head, tail, layout)
+
+    def _some(self, job: Job, answer: Answer, seed: int) -> Rendered | None:
+        """A reply with some of not very many SRV records, which is put into another order as octets.
+
+        None where all of them fit, or their octets do not allow that.
+        """
+        total, query = len(answer.answers), job.query
+        if not 1 < total <= MODERATE:
+            return None
+        most, end = self._limit(job, answer) or total, len(wire.opt(query, answer))
+        layout = layout_of(query, answer)
+        if layout is None:
+            return None
+        room = job.size - _end(job) - end
+        few = layout.cut(room, most, end)
+        if few.keep in (0, total):
+            return None
+        whole = wire.render(query, answer, MAX_MESSAGE)[_end(job) :]
+        if _end(job) + len(whole) > wire.LAST_POINTER:
+            return None
+        given = replace(answer, answers=answer.answers[: few.keep])
+        glue = given.additional[: few.keep * len(few.glue)]
+        head = wire.header(query, replace(given, additional=glue), truncated=True)
+        turns = Turns(_end(job), _counted(job, answer))
+        return turns.fill(seed, total, _header(head[2:]), few.first(whole), few, whole)
 
     def _ring(self, job: Job, answer: Answer, pool: Pool) -> Rendered:
         """A reply of addresses of one family; the records are shared by all replies of the same pool."""

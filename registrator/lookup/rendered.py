@@ -173,12 +173,24 @@ class Turns(Rendered):
     The others are added when they are asked for: by `reorder` where there is a layout, else one by one.
     """
 
-    __slots__ = ("_turns", "layout", "seed", "wanted")
+    __slots__ = ("_turns", "_whole", "layout", "seed", "wanted")
 
-    def fill(self, seed: int, wanted: int, head: bytes, tail: bytes, layout: Layout | None = None) -> Turns:
-        """Set the first turn; `wanted` is how many orders there are to show, all made from `seed`."""
+    def fill(
+        self,
+        seed: int,
+        wanted: int,
+        head: bytes,
+        tail: bytes,
+        layout: Layout | None = None,
+        whole: bytes | None = None,
+    ) -> Turns:
+        """Set the first turn; `wanted` is how many orders there are to show, all made from `seed`.
+
+        `whole` is the tail with all records, of which `tail` has some.
+        """
         self.seed = seed
         self._turns = [(head, tail)]
+        self._whole = whole
         room = MOST_OCTETS // (len(tail) + 1)
         self.wanted = min(wanted, MOST_TURNS, max(1 if layout else 2, room))
         self.layout = layout
@@ -210,10 +222,11 @@ class Turns(Rendered):
         if self.layout is None:
             return False
         head, tail = self._turns[0]
-        self._turns = [(head, other) for other in self.layout.shuffled(tail, self.wanted, rng.shuffle)]
+        whole = self._whole or tail
+        self._turns = [(head, other) for other in self.layout.shuffled(whole, self.wanted, rng.shuffle)]
         return True
 
     @property
     def size(self) -> int:
         """See `Rendered.size`."""
-        return OWN_SIZE + self.wanted * (len(self._turns[0][1]) + 100)
+        return OWN_SIZE + self.wanted * (len(self._turns[0][1]) + 100) + len(self._whole or b"")

@@ -158,6 +158,8 @@ class TcpServer:
         writer.write(len(reply).to_bytes(2, "big") + reply)
         left = connection.transport.get_write_buffer_size()
         if not left:
+            if connection.transport.is_closing():
+                raise ConnectionResetError  # what it has sent before is not worth an answer
             return
         self._unread[connection] = left
         try:

@@ -127,7 +127,9 @@ DELIBERATE = [
         "An address that a service only says it has, registered by whoever may, gets no name from it: "
         "only those on the networks of what an agent registered, and nodes' own.",
         "rcode flags answer authority",
-        lambda q, ours, theirs: _is_reverse(q) and ours.rcode == "NXDOMAIN" and ".service." in str(theirs.answer),
+        lambda q, ours, theirs: _is_reverse(q)
+        and ours.rcode == "NXDOMAIN"
+        and ".service." in str(theirs.answer),
     ),
     _row(
         Question("1.0.1.10.in-addr.arpa", "SOA"),
@@ -167,7 +169,7 @@ DELIBERATE = [
         lambda q, ours, theirs: not q.tcp and (q.size or 0) > 1232 and ours.octets <= 1232 < theirs.octets,
     ),
     _row(
-        Question("find-many.query.consul", "A"),
+        Question("find-many.query.consul", "A", 1232),
         "No reply is longer than the asker takes; Consul's may be, by the OPT record.",
         "answer additional flags",
         lambda q, ours, theirs: not q.tcp and ours.octets <= (q.size or 512) < theirs.octets,

@@ -25,7 +25,9 @@ MANY = snapshot_of(
 def asked(cookie: bytes | None, name: str = "many.service.consul", size: int = 4096) -> bytes:
     """A query with a COOKIE option of these octets."""
     message = dns.message.make_query(name, "A")
-    options = [] if cookie is None else [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)]
+    options: list[dns.edns.Option] = (
+        [] if cookie is None else [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)]
+    )
     message.use_edns(0, payload=size, options=options)
     return message.to_wire()
 

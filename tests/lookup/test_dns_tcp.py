@@ -305,7 +305,7 @@ async def test_a_large_reply_is_made_once_for_all_who_ask_now(monkeypatch: pytes
 
 async def test_work_in_a_thread_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a large reply is made in a thread, the loop gets Python's lock again and again."""
-    rests = []
+    rests = list[float]()
     monkeypatch.setattr(pace, "SLICE", -1.0)
     monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=rests.append, perf_counter=time.perf_counter))
     async with counting("127.0.0.1") as (resolver, _):
@@ -454,3 +454,17 @@ async def test_a_newcomer_is_refused_where_all_are_at_work(monkeypatch: pytest.M
             assert await second.is_closed()
         await server.close()
         assert await first.is_closed()
+
+
+async def test_a_connection_that_is_gone_is_not_answered_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Who sends hundreds of queries and goes leaves none of them to be answered, and no line in the log."""
+    async with asyncio.timeout(20), counting("127.0.0.1") as (resolver, addresses):
+        async with connected(addresses[0]) as client:
+            client.send(*[WEB] * 300)
+            while not resolver.replies:
+                await asyncio.sleep(0)
+        async with connected(addresses[0]) as other:
+            for _ in range(50):
+                assert await other.ask()
+        assert resolver.replies < 50 + 100
+    assert not caplog.records

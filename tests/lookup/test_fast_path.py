@@ -324,6 +324,32 @@ def test_a_reply_is_put_into_another_order_without_being_made(
     assert len(orders) > (4 if name == "three" else 30)  # of six, and of very many
 
 
+@pytest.mark.parametrize("size", [None, 512, 1200, 1232])
+def test_some_of_the_records_are_put_into_another_order_too(
+    size: int | None, clock: Callable[[Front, float], None]
+) -> None:
+    """A reply that has room for some of thirty SRV records shows all of them in time, rendered once."""
+    front, packet = Front(), query("thirty.service.consul", "SRV", size)
+    counts, first = Counter[str](), Counter[str]()
+    for life in range(600):
+        clock(front, life * maker.ORDER_LIFETIME)
+        for _ in range(2):
+            reply = read(front.ask(packet))
+            assert reply.flags & dns.flags.TC
+            targets = [str(record.target) for record in reply.answer[0]]
+            assert [line.split()[0] for line in text(reply.additional)] == targets
+            assert [line.split()[2] for line in text(reply.additional)] == [
+                f"10.0.0.{int(target[:8], 16) & 255}" for target in targets
+            ]
+            assert len(reply.wire or b"") <= (size or 512)
+            assert len(targets) == (3 if size in (None, 512) else {1200: 19, 1232: 19}[size or 0])
+            counts.update(targets)
+        first[targets[0]] += 1
+    assert len(counts) == len(first) == 30
+    assert is_even(list(first.values()))
+    assert front.stats.dns_renders == 1
+
+
 def test_a_renewed_reply_ends_with_what_it_was_made_of(clock: Callable[[Front, float], None]) -> None:
     """Its life over and its service changed: it is made anew."""
     front, packet = Front(), query("three.service.consul", "SRV", 1232)
