@@ -556,6 +556,21 @@ async def test_turns_that_are_given_up_are_not_lost() -> None:
     assert gate._queues == {}
 
 
+async def test_a_turn_that_was_given_up_this_moment_is_not_given() -> None:
+    """It still waits in the queue when a reply that was taken lets others in."""
+    gate = Gate(Stats())
+    for _ in range(limits.HTTP_RENDERS.value):
+        await gate.enter("x")
+    waiting = asyncio.create_task(gate.enter("a"))
+    await asyncio.sleep(0)
+    with gate.sending("x", 1):
+        gate.leave()
+        waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+    await asyncio.wait_for(gate.enter("y"), 5)
+
+
 async def test_few_requests_begin_in_one_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a burst of cheap ones does not hold up DNS either; counted by a callback of each turn."""
     begun, counts = 0, [0]
