@@ -174,7 +174,8 @@ class Asker(asyncio.DatagramProtocol):
             with contextlib.suppress(TimeoutError):
                 await until(lambda: len(self.answered) == len(packets), 1)
                 return
-        raise TimeoutError("DNS does not answer")
+        lost = [packets[number].hex() for number in range(len(packets)) if number not in self.answered]
+        raise TimeoutError(f"DNS does not answer {lost}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -304,7 +305,7 @@ class Life:
         containers, asked = FILL
         await self.live(asker, containers, asked, len(HTTP_WORDS) * AT_ONCE, int(self.consul is not None))
         for part in range(PARTS + 1):
-            await self.quiet()
+            await self.quiet(asker)
             self.measures.append(Measure.take())
             tell(self.line(part))
             if part < PARTS:
@@ -381,9 +382,15 @@ class Life:
         ours = {each["Meta"].get("registrator-container", "") for each in registered.values() if each["Meta"]}
         return ours >= set(self.engine.alive)
 
-    async def quiet(self) -> None:
-        """Let the loop close the connections of clients that are gone."""
+    async def quiet(self, asker: Asker) -> None:
+        """Let the loop close the connections of clients that are gone, and renew all cached replies.
+
+        A reply holds the instances that it was made of until it is made again.
+        """
         await asyncio.sleep(0.5)
+        for _ in range(2):
+            for first in range(0, 8 * SERVICES, AT_ONCE):
+                await asker.ask(names(first, AT_ONCE))
 
 
 @contextlib.asynccontextmanager
@@ -405,7 +412,8 @@ async def living(folder: Path, consul: ConsulServer | None = None) -> AsyncItera
             yield Life(engine, stats, dns, http, consul)
         finally:
             running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await running  # raises what ended it
 
 
 @contextlib.contextmanager
