@@ -65,6 +65,7 @@ class Nursery:
         self.unseen: set[str] = set()  # those that came or went, and were not looked at since
         self._born = 0
         self._streams: set[asyncio.StreamWriter] = set()
+        self.open: set[asyncio.StreamWriter] = set()  # all connections
 
     def bear(self) -> None:
         """Start a container, and tell of it."""
@@ -81,6 +82,7 @@ class Nursery:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the agent's."""
+        self.open.add(writer)
         try:
             while True:
                 path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
@@ -94,6 +96,7 @@ class Nursery:
             pass
         finally:
             self._streams.discard(writer)
+            self.open.discard(writer)
             writer.close()
 
     def _answer(self, path: str) -> bytes:
@@ -147,6 +150,9 @@ async def nursery(folder: Path) -> AsyncIterator[tuple[str, Nursery]]:
         yield f"unix://{folder / 'docker.sock'}", engine
     finally:
         server.close()
+        for stream in tuple(engine.open):
+            stream.transport.abort()
+        await asyncio.sleep(0)  # a transport lets go of its socket in the loop's next turn
 
 
 # Askers -------------------------------------------------------------------------
@@ -312,6 +318,7 @@ class Life:
                 parts = (CONTAINERS, NAMES, CLIENTS, OUTAGES if self.consul else 0)
                 await self.live(asker, *(self.tenth(number, share, part) for number in parts))
         transport.close()
+        await asyncio.sleep(0)  # it lets go of its socket in the loop's next turn
         return self.measures
 
     @staticmethod
