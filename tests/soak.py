@@ -66,6 +66,7 @@ class Nursery:
         self.unseen: set[str] = set()  # those that came or went, and were not looked at since
         self._born = 0
         self._streams: set[asyncio.StreamWriter] = set()
+        self.open: set[asyncio.StreamWriter] = set()  # all connections
 
     def bear(self) -> None:
         """Start a container, and tell of it."""
@@ -82,6 +83,7 @@ class Nursery:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the agent's."""
+        self.open.add(writer)
         try:
             while True:
                 path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
@@ -95,6 +97,7 @@ class Nursery:
             pass
         finally:
             self._streams.discard(writer)
+            self.open.discard(writer)
             writer.close()
 
     def _answer(self, path: str) -> bytes:
@@ -148,6 +151,9 @@ async def nursery(folder: Path) -> AsyncIterator[tuple[str, Nursery]]:
         yield f"unix://{folder / 'docker.sock'}", engine
     finally:
         server.close()
+        for stream in tuple(engine.open):
+            stream.transport.abort()
+        await asyncio.sleep(0)  # a transport lets go of its socket in the loop's next turn
 
 
 # Askers -------------------------------------------------------------------------
@@ -175,7 +181,8 @@ class Asker(asyncio.DatagramProtocol):
             with contextlib.suppress(TimeoutError):
                 await until(lambda: len(self.answered) == len(packets), 1)
                 return
-        raise TimeoutError("DNS does not answer")
+        lost = [packets[number].hex() for number in range(len(packets)) if number not in self.answered]
+        raise TimeoutError(f"DNS does not answer {lost}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -305,13 +312,14 @@ class Life:
         containers, asked = FILL
         await self.live(asker, containers, asked, len(HTTP_WORDS) * AT_ONCE, int(self.consul is not None))
         for part in range(PARTS + 1):
-            await self.quiet()
+            await self.quiet(asker)
             self.measures.append(Measure.take())
             tell(self.line(part))
             if part < PARTS:
                 parts = (CONTAINERS, NAMES, CLIENTS, OUTAGES if self.consul else 0)
                 await self.live(asker, *(self.tenth(number, share, part) for number in parts))
         transport.close()
+        await asyncio.sleep(0)  # it lets go of its socket in the loop's next turn
         return self.measures
 
     @staticmethod
@@ -382,9 +390,15 @@ class Life:
         ours = {each["Meta"].get("registrator-container", "") for each in registered.values() if each["Meta"]}
         return ours >= set(self.engine.alive)
 
-    async def quiet(self) -> None:
-        """Let the loop close the connections of clients that are gone."""
+    async def quiet(self, asker: Asker) -> None:
+        """Let the loop close the connections of clients that are gone, and renew all cached replies.
+
+        A reply holds the instances that it was made of until it is made again.
+        """
         await asyncio.sleep(0.5)
+        for _ in range(2):
+            for first in range(0, 8 * SERVICES, AT_ONCE):
+                await asker.ask(names(first, AT_ONCE))
 
 
 @contextlib.asynccontextmanager
@@ -406,7 +420,8 @@ async def living(folder: Path, consul: ConsulServer | None = None) -> AsyncItera
             yield Life(engine, stats, dns, http, consul)
         finally:
             running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await running  # raises what ended it
 
 
 @contextlib.contextmanager
