@@ -242,9 +242,8 @@ class Resolver:
             try:
                 if job.transport == TCP and self._maker.is_large(job, self.snapshot):
                     made = await self._make_aside(job, loaded)
-                else:
-                    made = self._make(job, loaded)
-                return self._take(job, packet, made)
+                    return self._send(made.rendered, packet, job)
+                return self._take(job, packet, self._make(job, loaded))
             except NotLoaded as missing:
                 if not await self._load(missing.selection, loaded):
                     break
@@ -268,15 +267,20 @@ class Resolver:
 
     async def _in_thread(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
         async with self._lane:
-            return await asyncio.to_thread(self._make, replace(job, pause=Pace()), loaded)
+            made = await asyncio.to_thread(self._make, replace(job, pause=Pace()), loaded)
+            self._keep(job, made)
+            return made
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""
+        self._keep(job, made)
+        return self._send(made.rendered, packet, job)
+
+    def _keep(self, job: Job, made: Made) -> None:
         self._stats.dns_renders += 1
         if made.exists is not None:
             self._replies.keep(job.key, made.rendered, exists=made.exists)
             self._stats.dns_replies, self._stats.dns_reply_octets = len(self._replies), self._replies.octets
-        return self._send(made.rendered, packet, job)
 
     def _send(self, rendered: Rendered, packet: bytes, job: Job) -> bytes:
         self._stats.dns_queries[rendered.counted] += 1

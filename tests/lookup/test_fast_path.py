@@ -647,6 +647,7 @@ def test_replies_made_together_do_not_end_together(clock: Callable[[Front, float
     assert max(ended) < 30
 
 
+@pytest.mark.usefixtures("_any_size")
 def test_all_instances_are_seen_where_few_fit(clock: Callable[[Front, float], None]) -> None:
     """A reply that shows 67 of 300 is renewed more often: all come up, half of the time within 81 s.
 
