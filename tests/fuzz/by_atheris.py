@@ -1,4 +1,4 @@
-"""The search of `guided` by atheris (libFuzzer): `python -m tests.fuzz.by_atheris TARGET [libFuzzer's options]`.
+"""The search of `guided` by atheris: `python -m tests.fuzz.by_atheris TARGET [options of libFuzzer]`.
 
 atheris is not among what requirements-dev.lock pins, for it has wheels for some
 Pythons and machines only: `.venv/bin/pip install atheris`. It ends at the first
