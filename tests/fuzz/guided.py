@@ -1,16 +1,14 @@
 """A search for inputs that cost too much or make a parser fail, led by coverage.
 
-    python -m tests.fuzz.guided [--minutes 5] [--target NAME] [--seed N] [--atheris]
+    python -m tests.fuzz.guided [--minutes 5] [--target NAME] [--seed N]
 
 Inputs that reach lines of ours that no input reached before, or that reach a
 line far more often, are kept, and others are made of them. Each is held to
 the budget of `budget`. The first that breaks it, or lets out what its target
 does not name, is shown with the command that repeats it.
 
-The search is a small one of our own, by sys.settrace, which runs everywhere.
-With --atheris it is atheris' (libFuzzer), on one target, where that is
-installed: it is not among what requirements-dev.lock pins, for it has wheels for
-some Pythons and machines only.
+The search is a small one of our own, by sys.settrace, which runs everywhere;
+`by_atheris` is atheris', where that is installed.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import logging
 import sys
 import time
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from random import Random, SystemRandom
 from types import FrameType
@@ -134,39 +131,14 @@ def search(targets: list[Target], minutes: float, seed: int) -> int:
     return int(faults > 0)
 
 
-def by_atheris(target: Target, minutes: float) -> int:
-    """Let atheris search one target; it ends the process where it finds a fault."""
-    try:
-        atheris = import_module("atheris")
-    except ImportError:
-        print(
-            "atheris is not installed; .venv/bin/pip install atheris (Linux, some Pythons)", file=sys.stderr
-        )
-        return 2
-    budget = Budget(target)
-    atheris.instrument_all()
-
-    def one(data: bytes) -> None:
-        budget.check(data[: target.longest])
-
-    atheris.Setup([sys.argv[0], f"-max_total_time={int(minutes * 60)}"], one)
-    atheris.Fuzz()
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.guided")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--target", action="append", choices=TARGETS, help="default: all, in turns")
     parser.add_argument("--seed", type=int, default=SystemRandom().getrandbits(32), help="to repeat a run")
-    parser.add_argument("--atheris", action="store_true")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     targets = [TARGETS[name] for name in options.target or TARGETS]
-    if options.atheris:
-        if len(targets) != 1:
-            parser.error("--atheris takes one --target")
-        return by_atheris(targets[0], options.minutes)
     print(f"seed {options.seed}", flush=True)
     return search(targets, options.minutes, options.seed)
 
