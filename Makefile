@@ -3,6 +3,9 @@
 PYTHON ?= python3
 CATALOG ?= embedded
 MINUTES ?= 5
+SHARE ?= 1
+ADVISORIES ?=
+UPGRADE ?=
 export PYTHON
 
 VENV := .venv/bin
@@ -10,7 +13,7 @@ VENV := .venv/bin
 LINT := $(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy && $(VENV)/lint-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration docs fuzz venv engine consul screenshot tools clean
+.PHONY: help demo demo-down lab lab-down test lab-test lint unit integration docs fuzz soak lock audit platforms release venv engine consul screenshot tools clean
 
 help: # this list
 	@sed -nE 's/^([a-z-]+):[^#]*# (.*)/\1@\2/p' $(MAKEFILE_LIST) | \
@@ -48,8 +51,24 @@ integration: venv tools engine consul # the tests on a real engine and a real Co
 docs: venv # write the generated tables into the documents
 	@$(VENV)/python -m scripts.docs
 
-fuzz: venv # damaged DNS packets for MINUTES=5
+fuzz: venv # every parser of outside text, led by coverage, and damaged DNS packets, each for MINUTES=5
+	$(VENV)/python -m tests.fuzz.guided --minutes $(MINUTES)
 	$(VENV)/python -m tests.fuzz_dns --minutes $(MINUTES)
+
+soak: venv consul # the long life of one agent, and a verdict on its memory; a tenth of it: make soak SHARE=0.1
+	$(VENV)/python -m tests.soak --share $(SHARE)
+
+lock: venv # pin what is installed, with hashes; newer versions: make lock UPGRADE=--upgrade
+	@$(VENV)/python -m scripts.locks $(UPGRADE)
+
+audit: venv # known faults of locked versions; without a service: make audit ADVISORIES=FOLDER of OSV documents
+	@$(VENV)/python -m scripts.audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+platforms: venv # whether there are wheels of all that is locked, for each machine and Python
+	@$(VENV)/python -m scripts.platforms
+
+release: venv # wheel, sdist, SBOM, licences and the image's build file, into dist/
+	@$(VENV)/python -m scripts.release
 
 venv: # the virtual environment .venv
 	@scripts/venv.sh
@@ -67,4 +86,4 @@ tools: # install what the tests use beside: dig, ip, busybox, Chromium
 	@scripts/test-tools.sh
 
 clean: # remove what the targets above have put into the checkout
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

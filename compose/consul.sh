@@ -45,8 +45,7 @@ uuid() { cat /proc/sys/kernel/random/uuid; }
 
 tokens() {
     local container management=${CONSUL_HTTP_TOKEN:-}
-    container=$(docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_consul")
-    [ -n "$container" ] || die "no container of ${stack}_consul runs on this node; is it a manager with the stack?"
+    container=$(wait_for_container)
     if [ -z "$management" ]; then
         management=$(bootstrap)
         echo "Consul's management token, for its UI and its operator; it is shown this once: $management"
@@ -54,6 +53,20 @@ tokens() {
     accept consul "$(docker exec "$container" sed -n 's/.*"agent": "\([^"]*\)".*/\1/p' /run/secrets/consul.json)"
     accept registrator-manager "$(docker exec "$container" cat /run/secrets/registrator-manager)"
     accept registrator-worker "$(docker exec "$container" cat /run/secrets/registrator-worker)"
+}
+
+# wait_for_container: prints this node's container of Consul, which the stack starts just now.
+wait_for_container() {
+    local found
+    for _ in {1..60}; do
+        found=$(docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_consul")
+        if [ -n "$found" ]; then
+            echo "$found"
+            return
+        fi
+        sleep 1
+    done
+    die "no container of ${stack}_consul runs on this node; is it a manager with the stack?"
 }
 
 # bootstrap: begins with ACLs, as soon as the servers have a leader; prints the management token.

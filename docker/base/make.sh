@@ -12,7 +12,7 @@ set -euo pipefail
 
 name=$1
 label=$2
-official=python:3.11-slim-bookworm
+official=python:3.11.14-slim-bookworm
 suite=bookworm # its python3 is 3.11, as the official image's
 packages=python3,python3-venv,ca-certificates
 pull_seconds=10 # until a registry must have begun to answer

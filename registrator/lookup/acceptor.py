@@ -22,7 +22,7 @@ from registrator.stats import Stats
 log = logging.getLogger(__name__)
 
 BACKLOG = 128  # connections that wait to be taken
-BURST = 16  # that are taken in a turn of the loop
+BURST = 8  # that are taken in a turn of the loop
 PAUSE = 0.5  # seconds until a connection is tried again
 QUIET = 60.0  # seconds between two lines about it
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

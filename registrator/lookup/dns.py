@@ -14,7 +14,8 @@ from registrator.lookup.acceptor import Shortage
 from registrator.lookup.limit import RateLimit
 from registrator.lookup.resolver import Resolver
 from registrator.lookup.sockets import bind
-from registrator.lookup.tcp import MAX_CONNECTIONS, TcpServer
+from registrator.lookup.tcp import MAX_CONNECTIONS, REPLIES, TcpServer, bounded
+from registrator.lookup.turns import Turnstile
 from registrator.lookup.udp import UdpServer
 from registrator.model import Failure
 from registrator.settings import Listen
@@ -69,10 +70,11 @@ class DnsServer:
             for sock in (sock for pair in pairs for sock in pair):
                 sock.close()
             raise
+        turns = Turnstile(REPLIES)
         servers = [
             (
                 UdpServer(self._resolver, udp, self._limit),
-                TcpServer(self._resolver, tcp, self._connections, self._shortage),
+                TcpServer(self._resolver, tcp, turns, self._connections, self._shortage),
             )
             for udp, tcp in pairs
         ]
@@ -123,9 +125,12 @@ def _bind_pair(listen: Listen, *, share: bool) -> tuple[socket.socket, socket.so
 
 def _bind(listen: Listen, kind: socket.SocketKind, *, share: bool) -> socket.socket:
     try:
-        return bind(listen, kind, share=share)
+        sock = bind(listen, kind, share=share)
     except OSError as error:
         raise DnsBindError(_explain(listen, kind, error)) from error
+    if kind == socket.SOCK_STREAM:
+        bounded(sock)
+    return sock
 
 
 def _explain(listen: Listen, kind: socket.SocketKind, error: OSError) -> str:

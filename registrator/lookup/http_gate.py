@@ -43,11 +43,11 @@ class Gate:
 
     async def enter(self, client: str) -> None:
         """Wait for a turn. Raises Unserved when none comes; else `leave` has to be called."""
-        if self._may_enter(client) and not self._queues:
-            self._rendering += 1
-            return
         turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(client, deque()).append(turn)
+        self._admit()  # those who wait may all be clients that do not read
+        if turn.done():
+            return
         try:
             async with asyncio.timeout(PATIENCE):
                 await turn
@@ -60,9 +60,9 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        """Give a turn back."""
+        """Give a turn back: to the next, as soon as this reply counts as not taken (see `sending`)."""
         self._rendering -= 1
-        self._admit()
+        asyncio.get_running_loop().call_soon(self._admit)
 
     @contextlib.contextmanager
     def sending(self, client: str, octets: int) -> Iterator[None]:

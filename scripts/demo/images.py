@@ -9,25 +9,21 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 
+from scripts import locks
 from scripts.demo.steps import CACHE, ROOT, DemoError, ask, run, step
 
 IMAGES = ("agent", "counter", "whoami", "redis")
 BASE_PYTHON = "3.11"
 LABEL = "registrator.demo"  # on each image, with the project as its value
 
-# pip reads a requirement's markers with the host's Python; what only the base's
-# older one needs is named here.
-MARKED = ("async-timeout", "typing-extensions")
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-
 
 def build(project: str) -> None:
     """Build all images as `<project>/<name>`, or find that they are there already."""
-    fetch_wheels("agent", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
-    fetch_wheels("counter", (ROOT / "docker/counter/requirements.txt").read_text().split())
+    fetch_wheels("agent", locks.RUN_TIME)
+    fetch_wheels("counter", locks.COUNTER)
     for name in IMAGES:
         build_one(project, name)
     prune(project)
@@ -44,23 +40,23 @@ def build_one(project: str, name: str, context: str = ".") -> None:
         )
 
 
-def fetch_wheels(name: str, requirements: list[str]) -> None:
-    """Fill build/wheels/<name>, unless it was filled for the same requirements and machine."""
+def fetch_wheels(name: str, lock: Path) -> None:
+    """Fill build/wheels/<name> with what a lock pins, unless it was filled for the same pins and machine."""
     machine = engine_machine()
     folder = ROOT / "build/wheels" / name
     stamp = folder / "made-from"
-    key = hashlib.sha256(repr((machine, BASE_PYTHON, MARKED, requirements)).encode()).hexdigest()
+    wanted = locks.lines_for(lock, BASE_PYTHON, machine)
+    key = hashlib.sha256(repr((machine, BASE_PYTHON, wanted)).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == key:
         return
     with step(f"Images: fetching wheels for the {name}"):
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "wanted").write_text(wanted)
         run(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)),
-            *("--only-binary=:all:", "--implementation=cp", f"--python-version={BASE_PYTHON}"),
-            *(f"--abi=cp{BASE_PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none"),
-            *(f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28")),
-            *requirements,
-            *MARKED,
+            *("--no-deps", "--require-hashes", *locks.wheels_for(BASE_PYTHON, machine)),
+            *("--requirement", str(folder / "wanted")),
         )
         stamp.write_text(key)
 
@@ -68,9 +64,10 @@ def fetch_wheels(name: str, requirements: list[str]) -> None:
 def engine_machine() -> str:
     """The engine's architecture, in Python's words."""
     architecture = run("docker", "version", "--format", "{{.Server.Arch}}")
-    if architecture not in MACHINES:
-        raise DemoError(f"the demo has images for {' and '.join(MACHINES)}; this engine is {architecture}")
-    return MACHINES[architecture]
+    if architecture not in locks.MACHINES:
+        known = ", ".join(locks.MACHINES)
+        raise DemoError(f"the demo has images for {known}; this engine is {architecture}")
+    return locks.MACHINES[architecture]
 
 
 def make_base(project: str) -> str:

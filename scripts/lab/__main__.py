@@ -19,7 +19,7 @@ def up(lab: Lab) -> None:
         with step("Lab: deploying compose/stack.yml, and waiting until every node answers for it"):
             lab.make_secrets()
             lab.deploy()
-            until(lab.make_tokens, "Consul's tokens")
+            lab.make_tokens()
             until(
                 lambda: all(node.counts(*SERVICES) == SERVICES for node in lab.nodes),
                 f"{SERVICES} in the lookups of every node",

@@ -133,10 +133,9 @@ class Lab:
         """What compose/stack.yml needs before it is deployed."""
         self.manager.run(str(CONSUL), "secrets")
 
-    def make_tokens(self) -> bool:
+    def make_tokens(self) -> None:
         """Have the stack's Consul accept the tokens of its agents, and keep that of its operator."""
         self.keep_token(self.manager.run(str(CONSUL), "tokens"))
-        return True
 
     def keep_token(self, told: str) -> None:
         """Keep the management token that compose/consul.sh told."""

@@ -1,4 +1,4 @@
-"""The README's ACL policies, word for word, on a Consul that denies what no token allows."""
+"""The documented ACL policies, word for word, on a Consul that denies what no token allows."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.support.consul import ConsulServer
 pytestmark = pytest.mark.consul
 
 POLICY_FILES = Path(__file__).resolve().parents[2] / "compose/policies"
-README = Path(__file__).resolve().parents[2] / "README.md"
-POLICIES = re.findall(r"^```hcl\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+CONSUL = Path(__file__).resolve().parents[2] / "docs" / "consul.md"
+POLICIES = re.findall(r"^```hcl\n(.*?)^```$", CONSUL.read_text(), re.MULTILINE | re.DOTALL)
 EVERY_NAME, SOME_NAMES = POLICIES  # the least, and the one for names that start with "web"
 RULE = re.compile(r"^\w+ \"\w*\" \{\n.*?^\}\n", re.MULTILINE | re.DOTALL)
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from registrator.model import META_OWNER
+from scripts import locks
 from scripts.demo import images
 from scripts.demo.steps import DemoError
 from tests.support import unavailable
@@ -296,7 +296,7 @@ def test_the_host_in_ids_is_the_nodes_name(
 def image(engine_url: str) -> Iterator[str]:
     """The agent's image of this checkout."""
     try:
-        images.fetch_wheels("agent", _dependencies())
+        images.fetch_wheels("agent", locks.RUN_TIME)
         images.build_one(PROJECT, "agent")
     except DemoError as error:
         unavailable(f"the agent's image cannot be built here: {error}")
@@ -346,8 +346,3 @@ def test_the_image_does_not_register_itself(
     docker.run(other, ports={"80/tcp": 0})
     wait_for(lambda: registered(consul, other), "instance", 20)
     assert not registered(consul, name)
-
-
-def _dependencies() -> list[str]:
-    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return list(document["project"]["dependencies"])
