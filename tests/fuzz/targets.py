@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,7 +22,8 @@ from registrator.bridge import instances, template
 from registrator.bridge.addresses import Host
 from registrator.catalog import CatalogError
 from registrator.catalog.consul import facts
-from registrator.catalog.consul.client import ConsulClient, Reply
+from registrator.catalog.consul.client import ConsulClient
+from registrator.catalog.consul.http import Reply
 from registrator.compat import CompatError, translate
 from registrator.duration import parse_duration
 from registrator.engine.endpoint import resolve
@@ -44,6 +46,7 @@ from registrator.settings import (
     parse_meta,
     parse_seconds,
 )
+from registrator.spoilt import Spoilt
 from registrator.stats import Stats
 from tests.engine.documents import event, inspected, listed, network
 from tests.lookup import fuzzing
@@ -240,17 +243,41 @@ def consul(*calls: Callable[[ConsulClient], Awaitable[object]]) -> Callable[[byt
     return read
 
 
+class Answer:
+    """An answer of status 200, as far as its body is read."""
+
+    status = 200
+
+    def __init__(self, body: bytes) -> None:
+        self.headers: dict[str, str] = {}
+        self.content = self
+        self._body = body
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+    def close(self) -> None:
+        """It has no connection."""
+
+
+class Session:
+    """Answers every request with the same body."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    @contextlib.asynccontextmanager
+    async def get(self, _url: str, **_: object) -> AsyncIterator[Answer]:
+        yield Answer(self._body)
+
+
 def engine(*calls: Callable[[DockerEngine], Awaitable[object]]) -> Callable[[bytes], None]:
     """Let an engine's client read a body as the answer to some requests."""
 
     def read(data: bytes) -> None:
         docker = DockerEngine("unix:///nowhere", stats=Stats())
-
-        async def fetch(_: str) -> tuple[str, Mapping[str, str]]:
-            return text(data), {}
-
         docker._client.version = "1.41"
-        setattr(docker._client, "_fetch", fetch)  # noqa: B010 - as mypy forbids it
+        docker._client._session = Session(data)  # type: ignore[assignment]  # as much of one as is used
         for call in calls:
             with contextlib.suppress(EngineError):
                 waited(call(docker))
@@ -260,7 +287,8 @@ def engine(*calls: Callable[[DockerEngine], Awaitable[object]]) -> Callable[[byt
 
 def engine_event(data: bytes) -> None:
     endpoint = resolve("unix:///nowhere")
-    waited(Subscription(None, endpoint, 0)._parsed(data))  # type: ignore[arg-type]  # it asks nobody
+    spoilt = Spoilt("engine", Stats(), logging.getLogger("fuzz"))
+    waited(Subscription(None, endpoint, 0, spoilt)._parsed(data))  # type: ignore[arg-type]  # it asks nobody
 
 
 def options(data: bytes) -> None:
