@@ -11,8 +11,9 @@ never changed after construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PASSING, WARNING, CRITICAL = "passing", "warning", "critical"
 
@@ -299,9 +300,19 @@ class Instance:
         """The id of its container; "" for a foreign service."""
         return self.meta.get(META_CONTAINER, "")
 
-    def has_address(self, ip: str) -> bool:
-        """Whether an address is the instance's own: the registered one, or one on its networks."""
-        return ip == self.address or any(ip == own.ip for own in self.addresses if own.network_id)
+    @property
+    def reversible(self) -> tuple[str, ...]:
+        """The addresses whose reverse name is this service's.
+
+        Those on the container's own networks, and the registered one where the
+        engine says that it is the container's or its node's. Not one that a
+        label chose, nor that of a service that no agent registered: else
+        anybody could name any address.
+        """
+        if not self.owner:
+            return ()
+        own = self.addresses
+        return tuple(dict.fromkeys(a.ip for a in own if a.network_id or a.ip == self.address))
 
 
 def health_check_id(instance_id: str) -> str:
@@ -366,11 +377,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """All instances of one name, healthy or not; `index` grows when they change."""
+    """All instances of one name, healthy or not; `index` grows when they change.
+
+    `memo` is for what readers work out of this very version; it goes away with it.
+    """
 
     name: str
     index: int
     entries: tuple[Entry, ...]
+    memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +427,7 @@ class Selection:
     `kind` is SERVICE or NODE (of another datacenter), CONNECT (what takes
     connections for the service in the mesh), INGRESS (the gateways to it),
     QUERY (what a prepared query finds) or ADDRESS (`name` is an IP address:
-    the instances registered with it). `datacenter` is "" for our own.
+    instances that have it, see `Instance.reversible`). `datacenter` is "" for our own.
     """
 
     kind: str
@@ -425,13 +440,14 @@ class Selected:
     """What was found: instances, healthy or not (a query's are usable, in its order), or a node.
 
     `service` and `ttl` are a prepared query's: the service it is about, and
-    the seconds that it wants as DNS TTL.
+    the seconds that it wants as DNS TTL. `memo` is as that of a `Service`.
     """
 
     entries: tuple[Entry, ...] = ()
     node: Node | None = None
     service: str = ""
     ttl: int | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,8 +192,7 @@ class EmbeddedCatalog:
         """Instances by address; one node has no other datacenters, no mesh and no prepared queries."""
         if selection.kind != ADDRESS or self._snapshot is None:
             return Selected()
-        entries = (entry for service in self._snapshot.services.values() for entry in service.entries)
-        return Selected(tuple(entry for entry in entries if entry.instance.has_address(selection.name)))
+        return Selected(self._builder.at(selection.name))
 
     async def select(self, selection: Selection) -> Selected:
         """The same as `selected`: there is nothing to ask."""

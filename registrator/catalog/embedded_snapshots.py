@@ -13,9 +13,12 @@ went and came again, and `Snapshot.index_of` never falls for any name.
 
 from __future__ import annotations
 
+from itertools import islice
 from types import MappingProxyType
 
 from registrator.model import Entry, Node, Service, Snapshot
+
+MOST_AT = 16  # instances that are found by one address: those of a node may be many
 
 
 class SnapshotBuilder:
@@ -26,6 +29,7 @@ class SnapshotBuilder:
         self._datacenter = "dc1"
         self._entries: dict[str, dict[str, Entry]] = {}  # service, lower-cased -> instance id -> entry
         self._service_of: dict[str, str] = {}  # instance id -> service, lower-cased
+        self._at: dict[str, dict[str, Entry]] = {}  # IP address -> instance id -> entry
         self._changed: set[str] = set()  # services that get a new index
         self._reworded: set[str] = set()  # services that keep theirs
         self._fold = 0
@@ -44,7 +48,9 @@ class SnapshotBuilder:
         if self._service_of.get(instance_id, key) != key:
             self.drop(instance_id)
         self._service_of[instance_id] = key
-        self._entries.setdefault(key, {})[instance_id] = entry
+        entries = self._entries.setdefault(key, {})
+        self._move(instance_id, entries.get(instance_id), entry)
+        entries[instance_id] = entry
         (self._reworded if reworded else self._changed).add(key)
 
     def drop(self, instance_id: str) -> None:
@@ -52,10 +58,14 @@ class SnapshotBuilder:
         key = self._service_of.pop(instance_id, None)
         if key is None:
             return
-        del self._entries[key][instance_id]
+        self._move(instance_id, self._entries[key].pop(instance_id), None)
         if not self._entries[key]:
             del self._entries[key]
         self._changed.add(key)
+
+    def at(self, ip: str) -> tuple[Entry, ...]:
+        """Entries whose reverse name this address is, `MOST_AT` at most, as they were put last."""
+        return tuple(islice(self._at.get(ip, {}).values(), MOST_AT))
 
     def build(self) -> Snapshot:
         """Fold all that was put since the last call; the same object as then if nothing differs."""
@@ -78,6 +88,19 @@ class SnapshotBuilder:
             datacenters=(self._datacenter,),
         )
         return self._latest
+
+    def _move(self, instance_id: str, before: Entry | None, after: Entry | None) -> None:
+        """Keep the index of addresses true to an instance that changed."""
+        old = before.instance.reversible if before else ()
+        new = after.instance.reversible if after else ()
+        for ip in old:
+            if ip not in new:
+                del self._at[ip][instance_id]
+                if not self._at[ip]:
+                    del self._at[ip]
+        if after:
+            for ip in new:
+                self._at.setdefault(ip, {})[instance_id] = after
 
     def _renew(
         self, key: str, fold: int, names: dict[str, tuple[str, ...]], services: dict[str, Service]

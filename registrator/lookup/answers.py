@@ -8,11 +8,13 @@ where we know better stand in tests/conformance, each with its reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from registrator.lookup import names, records
 from registrator.lookup.ask import Ask, Known, NotLoaded, Terms, Zone
+from registrator.lookup.crowd import Crowd, Pool, chosen, crowd_of
 from registrator.lookup.names import (
     AddressName,
     MeshName,
@@ -22,7 +24,7 @@ from registrator.lookup.names import (
     ReverseName,
     ServiceName,
 )
-from registrator.lookup.reach import node_addresses, node_ips, reach, within_reach
+from registrator.lookup.reach import node_addresses, node_ips, reach
 from registrator.lookup.records import Name, Rcode, Record, Type, to_name
 from registrator.model import (
     ADDRESS,
@@ -30,16 +32,22 @@ from registrator.model import (
     PASSING,
     QUERY,
     SERVICE,
-    WARNING,
     Address,
     Entry,
     Node,
+    Selected,
     Selection,
+    Service,
     Snapshot,
     View,
 )
 
+MODERATE = 64  # instances
 MAX_NAMESERVERS = 3
+MOST_SERVERS = 64  # nodes that are looked at for those
+SMALLEST_ANSWER = records.POINTED_SIZE + 4  # octets: an A record
+# Consul answers TXT for a service as it does ANY.
+POOLED: Mapping[int, Type] = {Type.A: Type.A, Type.AAAA: Type.AAAA, Type.ANY: Type.ANY, Type.TXT: Type.ANY}
 SERVERS = "consul"  # the service under which Consul's servers register themselves
 HOST_LABEL = re.compile(r"[A-Za-z0-9-]+")
 
@@ -50,7 +58,8 @@ class Answer:
 
     `alike` says that the answers are instances of one service, any of which
     will do: an asker without EDNS gets few of them. The first `near` of them
-    are to stay before the others.
+    are to stay before the others. With `Terms.pooled` those that are addresses
+    of one family may be left in a `pool`: then `answers` is empty.
     """
 
     rcode: Rcode
@@ -60,6 +69,8 @@ class Answer:
     authoritative: bool = True
     alike: bool = False
     near: int = 0
+    pool: Pool | None = None
+    ttl: int = 0  # of the pool's records
 
 
 REFUSED = Answer(Rcode.REFUSED, authoritative=False)
@@ -73,6 +84,24 @@ class _Found:
     answers: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
     near: int = 0
+    pool: Pool | None = None
+    ttl: int = 0
+    ordered: bool = False
+
+    def records(self, ask: Ask) -> tuple[Record, ...]:
+        """The answers; of a pool's as many as there is room for, and one more."""
+        pool = self.pool
+        if pool is None:
+            return self.answers
+        most = ask.terms.room // SMALLEST_ANSWER + 1
+        found: list[Record] = []
+        for part in (pool.near, pool.others):
+            octets = list(part)
+            if not self.ordered:
+                ask.terms.shuffle(octets)
+            name, ttl = ask.name, self.ttl
+            found += [records.address(name, ttl, one) for one in octets[: most - len(found)]]
+        return tuple(found)
 
 
 def answer(question: Question, known: Known, view: View, zone: Zone, terms: Terms) -> Answer:
@@ -87,17 +116,32 @@ def answer(question: Question, known: Known, view: View, zone: Zone, terms: Term
         return Answer(Rcode.NOTIMP)
     if known.snapshot is None:
         return SERVFAIL
-    ask = Ask(question, known.snapshot, known.selected, view, zone, terms, elsewhere=known.elsewhere)
-    soa = records.soa(question.domain, terms.now)
+    ask = Ask(question, known, known.snapshot, view, zone, terms)
     if isinstance(subject, names.Authority):
-        return _authority(ask, soa)
+        return _authority(ask, records.soa(question.domain, terms.now))
     found = _find(ask)
-    negative = () if question.is_bare else (soa,)  # the zone's record says nothing of a name outside
-    if found is None:
-        return Answer(Rcode.NXDOMAIN, authority=negative)
-    authority = () if found.answers else negative
-    alike = isinstance(subject, ServiceName | MeshName | QueryName)
-    return Answer(Rcode.NOERROR, found.answers, authority, found.additional, alike=alike, near=found.near)
+    return missing(question, terms.now) if found is None else _given(ask, found)
+
+
+def _given(ask: Ask, found: _Found) -> Answer:
+    """The answer about a name that exists."""
+    alike = isinstance(ask.question.subject, ServiceName | MeshName | QueryName)
+    pool = found.pool
+    if pool and pool.kind and pool.total > 1 and ask.terms.pooled:
+        return Answer(Rcode.NOERROR, alike=alike, near=found.near, pool=pool, ttl=found.ttl)
+    answers = found.records(ask)
+    authority = () if answers else _denial(ask.question, ask.terms.now)
+    return Answer(Rcode.NOERROR, answers, authority, found.additional, alike=alike, near=found.near)
+
+
+def missing(question: Question, now: int) -> Answer:
+    """The answer about a name that does not exist."""
+    return Answer(Rcode.NXDOMAIN, authority=_denial(question, now))
+
+
+def _denial(question: Question, now: int) -> tuple[Record, ...]:
+    """What goes with a negative answer; the zone's record says nothing of a name outside."""
+    return () if question.is_bare else (records.soa(question.domain, now),)
 
 
 def is_outside(question: Question, snapshot: Snapshot | None) -> bool:
@@ -131,11 +175,10 @@ def _named(ask: Ask, subject: ServiceName | MeshName | QueryName | NodeName) -> 
         case ServiceName(service):
             return _service(ask, service, _serving(ask, subject))
         case MeshName(kind, service, datacenter):
-            entries = ask.select(kind, service, datacenter).entries
-            return _service(ask, service, _usable(ask, entries))
+            return _service(ask, service, _usable(ask, ask.select(kind, service, datacenter)))
         case QueryName(query, datacenter):
             found = ask.select(QUERY, query, datacenter)
-            return _service(ask, found.service.lower(), list(found.entries), found.ttl)
+            return _service(ask, found.service.lower(), chosen(found, ask.view), found.ttl)
         case NodeName(name, datacenter):
             return _node(ask, _known_node(ask, name, datacenter))
 
@@ -152,24 +195,30 @@ def _authority(ask: Ask, soa: Record) -> Answer:
 
 def _nameservers(ask: Ask) -> list[tuple[Record, tuple[Record, ...]]]:
     """NS records with their glue: Consul's servers, or the catalog's own nodes where there are none."""
-    if SERVERS in ask.snapshot.names:
-        nodes = {entry.node.name: entry.node for entry in _serving(ask, ServiceName(SERVERS))}
-    else:
-        nodes = {node.name: node for node in ask.snapshot.nodes.values()}
-    usable = [node for node in nodes.values() if HOST_LABEL.fullmatch(node.name)]
-    ttl, found = ask.zone.ttls.node, []
-    for node in usable[:MAX_NAMESERVERS]:
+    ttl, found = ask.zone.ttls.node, dict[str, tuple[Record, tuple[Record, ...]]]()
+    for node in islice(_servers(ask), MOST_SERVERS):
+        if node.name in found or not HOST_LABEL.fullmatch(node.name):
+            continue
         name = _node_name(ask, replace(node, name=node.name.lower()))
         if name:
             ns = records.ns(ask.question.domain, ttl, name)
-            found.append((ns, _addresses(name, ttl, node_ips(node), Type.ANY)))
-    return found
+            found[node.name] = ns, _addresses(name, ttl, node_ips(node), Type.ANY)
+            if len(found) == MAX_NAMESERVERS:
+                break
+    return list(found.values())
+
+
+def _servers(ask: Ask) -> Iterable[Node]:
+    """The nodes that may be name servers, several times maybe."""
+    if SERVERS not in ask.snapshot.names:
+        return iter(ask.snapshot.nodes.values())
+    crowd = _serving(ask, ServiceName(SERVERS))
+    return (entry.node for entry in _in_order(ask, crowd)) if crowd else ()
 
 
 def _reverse(ask: Ask, ip: str) -> _Found | None:
     """A node's name with this address, else a service's; for any type, and without TTL, as in Consul."""
-    nodes = sorted((n for n in ask.snapshot.nodes.values() if ip in node_ips(n)), key=lambda n: n.name)
-    target = next(filter(None, (_node_name(ask, node) for node in nodes)), None)
+    target = next(filter(None, (_node_name(ask, node) for node in ask.nodes_at(ip))), None)
     if target is None:
         domain, entries = ask.question.domain, ask.select(ADDRESS, ip, "").entries
         found = (names.of_service(domain, e.instance.service, e.node.datacenter) for e in entries)
@@ -180,27 +229,32 @@ def _reverse(ask: Ask, ip: str) -> _Found | None:
 # Services -----------------------------------------------------------------
 
 
-def _serving(ask: Ask, name: ServiceName) -> list[Entry]:
+def _serving(ask: Ask, name: ServiceName) -> Crowd | None:
     """The usable instances of a service with the tag asked. Raises NotLoaded."""
     if not ask.is_here(name.datacenter):
-        return _usable(ask, ask.select(SERVICE, name.service, name.datacenter).entries, name.tag)
+        return _usable(ask, ask.select(SERVICE, name.service, name.datacenter), name.tag)
     service = ask.snapshot.services.get(name.service)
     if service is None:
         if name.service in ask.snapshot.names:
             raise NotLoaded(Selection(SERVICE, name.service))
-        return []
-    return _usable(ask, service.entries, name.tag)
+        return None
+    return _usable(ask, service, name.tag)
 
 
-def _usable(ask: Ask, entries: Sequence[Entry], tag: str = "") -> list[Entry]:
-    """The passing and warning instances in reach, narrowed to a tag unless that is "", shuffled."""
-    good = (PASSING,) if ask.zone.only_passing else (PASSING, WARNING)
-    near = within_reach(entries, ask.view)
-    found = [entry for entry in near if entry.status in good and (not tag or _has_tag(entry, tag))]
-    if len(found) > 1:
-        ask.terms.shuffle(found)
-        if ask.terms.near:
-            found.sort(key=lambda entry: not _is_near(ask, entry))
+def _usable(ask: Ask, source: Service | Selected, tag: str = "") -> Crowd | None:
+    """The passing and warning instances in reach, narrowed to a tag unless that is ""; None for none."""
+    crowd = crowd_of(source, ask.view, only_passing=ask.zone.only_passing, near=ask.terms.near)
+    return crowd.tagged(tag) if crowd and tag else crowd
+
+
+def _in_order(ask: Ask, crowd: Crowd) -> list[Entry]:
+    """The instances in the order in which they are given: shuffled, those that are near before the others."""
+    found: list[Entry] = []
+    for part in (crowd.near, crowd.others):
+        entries = list(part)
+        if len(entries) > 1 and not crowd.ordered:
+            ask.terms.shuffle(entries)
+        found += entries
     return found
 
 
@@ -208,22 +262,24 @@ def _is_near(ask: Ask, entry: Entry) -> bool:
     return bool(ask.terms.near) and entry.instance.owner == ask.terms.near
 
 
-def _has_tag(entry: Entry, tag: str) -> bool:
-    return any(tag == own.lower() for own in entry.instance.tags)
-
-
-def _service(ask: Ask, service: str, entries: list[Entry], ttl: int | None = None) -> _Found | None:
+def _service(ask: Ask, service: str, crowd: Crowd | None, ttl: int | None = None) -> _Found | None:
     """Records of the type asked for these instances; the TTL is `ttl`, or that of `service` (lower-cased)."""
-    if not entries:
+    if crowd is None:
         return None
     ttl = ask.zone.ttls.of(service) if ttl is None else ttl
     if ask.question.qtype == Type.SRV:
-        return _srv(ask, entries, ttl)
-    return _service_addresses(ask, entries, ttl)
+        return _srv(ask, _in_order(ask, crowd), ttl)
+    if crowd.has_names:
+        return _named_addresses(ask, _in_order(ask, crowd), ttl)
+    kind = POOLED.get(ask.question.qtype)
+    pool = crowd.pool(kind) if kind else None
+    if pool is None:
+        return _Found()
+    return _Found(near=len(pool.near), pool=pool, ttl=ttl, ordered=crowd.ordered)
 
 
-def _service_addresses(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
-    """A and AAAA without duplicates; where there are none, the first host name's CNAME."""
+def _named_addresses(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
+    """The same where some are host names: A and AAAA, and where there are none, the first name's CNAME."""
     found: dict[Record, None] = {}
     alias: tuple[Record, ...] = ()
     near = 0
@@ -255,10 +311,12 @@ def _srv(ask: Ask, entries: list[Entry], ttl: int) -> _Found:
     answers: dict[tuple[Name, int], Record] = {}
     glue: dict[Record, None] = {}
     meta: dict[Record, None] = {}
-    room, near = ask.terms.room, 0
+    # Of not very many all are made: then they need not be made again to show the others.
+    room, near = ask.terms.room if len(entries) > MODERATE else records.MAX_MESSAGE, 0
     for entry in entries:
         if room < 0:
             break
+        ask.terms.pause()
         port, ips = _place(_places(ask, entry))
         target, addresses = _destination(ask, entry, ips, ttl) if ips else (None, ())
         if target is None:
@@ -381,7 +439,10 @@ def _followed(ask: Ask, target: Name, ttl: int) -> tuple[Record, ...]:
         return ()
     question = names.parse(target, Type.ANY, ask.zone.domains, bare=ask.zone.bare_names)
     if is_outside(question, ask.snapshot):
-        return tuple(r._replace(ttl=min(ttl, r.ttl)) for r in ask.elsewhere(target))
-    found = _find(replace(ask, question=question, depth=ask.depth - 1))
+        return tuple(r._replace(ttl=min(ttl, r.ttl)) for r in ask.known.elsewhere(target))
+    inner = replace(ask, question=question, depth=ask.depth - 1)
+    found = _find(inner)
+    if found is None:
+        return ()
     kinds = (Type.A, Type.AAAA, Type.CNAME)
-    return tuple(r._replace(ttl=ttl) for r in found.answers if r.type in kinds) if found else ()
+    return tuple(r._replace(ttl=ttl) for r in found.records(inner) if r.type in kinds)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from registrator.lookup.names import Question
+from registrator.lookup.reach import by_address
 from registrator.lookup.records import MAX_MESSAGE, Name, Record, to_name
-from registrator.model import Entry, Selected, Selection, Snapshot, View
+from registrator.model import Node, Selected, Selection, Snapshot, View
 
 MAX_CNAMES = 3  # how many names a CNAME inside the zone is followed through, as in Consul
 
-Shuffle = Callable[[list[Entry]], None]
+Shuffle = Callable[[list[Any]], None]
 Elsewhere = Callable[[Name], tuple[Record, ...]]  # addresses, and CNAMEs to them, of a name outside the zone
+
+
+def no_pause() -> None:
+    """What work on the event loop does between its parts: nothing."""
 
 
 def nothing_elsewhere(_: Name) -> tuple[Record, ...]:
@@ -73,11 +79,15 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What may be read: the snapshot (None before the first), what was lately selected, names elsewhere."""
+    """What may be read: the snapshot (None before the first), what was lately selected, names elsewhere.
+
+    `nodes` finds nodes by an address; without it the snapshot's are looked through.
+    """
 
     snapshot: Snapshot | None
     selected: Callable[[Selection], Selected | None]
     elsewhere: Elsewhere = nothing_elsewhere
+    nodes: Callable[[str], Sequence[Node]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +95,21 @@ class Terms:
     """How one answer is to be made.
 
     `now` is the time in seconds since 1970 (the SOA's serial). `shuffle` puts
-    a service's instances into the order in which they are given, in place;
-    those of the owner `near` (unless that is "") come before the others.
+    a service's instances, or their addresses, into the order in which they are
+    given, in place, as many of them at least as there is room for; those of
+    the owner `near` (unless that is "") come before the others.
     `room` is how many octets of SRV records, with the addresses that go with
     them, are worth making: one record beyond it is made, so that it is seen that
-    there are more.
+    there are more. `pooled`: see `answers.Answer`. `pause` is
+    called between two instances.
     """
 
     now: int
     shuffle: Shuffle
     near: str = ""
     room: int = MAX_MESSAGE
+    pooled: bool = False
+    pause: Callable[[], None] = no_pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +117,12 @@ class Ask:
     """All that an answer is made of; `depth` is how many CNAMEs may still be followed."""
 
     question: Question
+    known: Known
     snapshot: Snapshot
-    selected: Callable[[Selection], Selected | None]
     view: View
     zone: Zone
     terms: Terms
     depth: int = MAX_CNAMES
-    elsewhere: Elsewhere = nothing_elsewhere
 
     @property
     def name(self) -> Name:
@@ -119,10 +132,16 @@ class Ask:
     def select(self, kind: str, name: str, datacenter: str) -> Selected:
         """What is in no snapshot. Raises NotLoaded."""
         selection = Selection(kind, name, "" if self.is_here(datacenter) else datacenter)
-        found = self.selected(selection)
+        found = self.known.selected(selection)
         if found is None:
             raise NotLoaded(selection)
         return found
+
+    def nodes_at(self, ip: str) -> Sequence[Node]:
+        """The nodes with this address, by name."""
+        if self.known.nodes:
+            return self.known.nodes(ip)
+        return by_address(self.snapshot.nodes.values()).get(ip, ())
 
     def is_here(self, datacenter: str) -> bool:
         """Whether a name's datacenter, lower-cased, is our own."""

@@ -8,10 +8,10 @@ others alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from registrator.lookup.reach import by_address
 from registrator.model import Node, Service, Snapshot
 
 T = TypeVar("T")
@@ -48,15 +48,42 @@ class Basis:
         )
 
 
+class NodeIndex:
+    """A catalog's nodes by their addresses, put in order once for each list of them."""
+
+    def __init__(self) -> None:
+        self._nodes: Mapping[str, Node] | None = None
+        self._found: Mapping[str, Sequence[Node]] = {}
+
+    def at(self, nodes: Mapping[str, Node], ip: str) -> Sequence[Node]:
+        """Those of `nodes` that have this address, by name."""
+        if nodes is not self._nodes:
+            self._nodes, self._found = nodes, by_address(nodes.values())
+        return self._found.get(ip, ())
+
+
 class Reading:
     """`snapshot` stands for the one given; `basis` tells afterwards what was read of it."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, index: NodeIndex) -> None:
         self._original = snapshot
+        self._index = index
         self._services = _Noted(snapshot.services)
         self._names = _Noted(snapshot.names)
         self._nodes = _Noted(snapshot.nodes)
-        self.snapshot = replace(snapshot, services=self._services, names=self._names, nodes=self._nodes)
+        self.snapshot = Snapshot(
+            snapshot.index,
+            self._names,
+            self._services,
+            self._nodes,
+            snapshot.datacenter,
+            snapshot.datacenters,
+        )
+
+    def nodes_at(self, ip: str) -> Sequence[Node]:
+        """The nodes with this address, by name."""
+        self._nodes.touched = True
+        return self._index.at(self._original.nodes, ip)
 
     def basis(self) -> Basis:
         """What was read up to now."""

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from registrator.lookup import sharing
 from registrator.lookup.limit import RateLimit
 from registrator.lookup.resolver import Resolver
-from registrator.lookup.tcp import BACKLOG, TcpServer
+from registrator.lookup.tcp import BACKLOG, REPLIES, TcpServer, bounded
+from registrator.lookup.turns import Turnstile
 from registrator.lookup.udp import UdpServer
 from registrator.model import Failure
 from registrator.settings import Listen
@@ -57,8 +58,12 @@ class DnsServer:
             for sock in (sock for pair in pairs for sock in pair):
                 sock.close()
             raise
+        turns = Turnstile(REPLIES)
         servers = [
-            (UdpServer(self._resolver, udp, self._limit), TcpServer(self._resolver, tcp))
+            (
+                UdpServer(self._resolver, udp, self._limit),
+                TcpServer(self._resolver, tcp, turns, self._resolver.stats),
+            )
             for udp, tcp in pairs
         ]
         # All of them before the first `await`: `close` finds them, should this be cancelled there.
@@ -119,6 +124,7 @@ def _bind(listen: Listen, kind: socket.SocketKind, *, share: bool) -> socket.soc
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bounded(sock)
         sock.bind((listen.host, listen.port))
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)  # binding alone does not show that another one listens there

@@ -25,13 +25,26 @@ POINTER = 2  # octets
 class Layout:
     """SRV records of `width` octets, and behind them each target's addresses, of `glue` octets each.
 
-    The first `near` of `count` records are to stay before the others.
+    The first `near` of `count` records are to stay before the others. A reply
+    has the first `keep` in its order; where that is not all of them, nothing
+    is left behind them but the last `end` octets (an OPT record).
     """
 
     count: int
     near: int
     width: int
     glue: tuple[int, ...]
+    keep: int
+    end: int = 0
+
+    def cut(self, room: int, most: int, end: int) -> Layout:
+        """The layout of a reply of as many of the records as `room` octets hold, at most `most`."""
+        keep = min(most, room // (self.width + sum(self.glue)), self.count)
+        return _shared(self.count, self.near, self.width, self.glue, keep, end)
+
+    def first(self, tail: bytes) -> bytes:
+        """The tail with the records in their order."""
+        return self._ordered(tail, list(range(self.count)))
 
     def shuffled(self, tail: bytes, turns: int, shuffle: Callable[[list[int]], None]) -> list[bytes]:
         """So many tails of other orders; every record is first in as many of them, if there is room."""
@@ -44,15 +57,16 @@ class Layout:
     def _ordered(self, tail: bytes, order: list[int]) -> bytes:
         """The tail with its records, and the data of their targets' addresses, in this order."""
         width, behind, group = self.width, self.count * self.width, sum(self.glue)
-        parts = [tail[at * width : (at + 1) * width] for at in order]
-        for place, source in enumerate(order):
+        kept = order[: self.keep]
+        parts = [tail[at * width : (at + 1) * width] for at in kept]
+        for place, source in enumerate(kept):
             pointer = behind + place * group
             start = behind + source * group
             for length in self.glue:
                 parts.append(tail[pointer : pointer + POINTER])
                 parts.append(tail[start + POINTER : start + length])
                 start += length
-        parts.append(tail[behind + self.count * group :])
+        parts.append(tail[behind + self.count * group if self.keep == self.count else len(tail) - self.end :])
         return b"".join(parts)
 
 
@@ -76,7 +90,7 @@ def layout_of(query: Query, answer: Answer) -> Layout | None:
     if any(record.name[-len(target) :] in names for record in others):
         return None
     width = POINTED_SIZE + len(first.data) + wire_length(target)
-    return _shared(count, answer.near, width, tuple(POINTED_SIZE + length for _, length in kinds))
+    return _shared(count, answer.near, width, tuple(POINTED_SIZE + length for _, length in kinds), count)
 
 
 _shared = lru_cache(maxsize=1024)(Layout)  # few are different, and every reply has one

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from registrator.lookup.records import MAX_NAME, Name, Type, lowered, to_name, wire_length
 
+HEXADECIMAL = frozenset(bytes((digit,)) for digit in b"0123456789abcdef")
 KINDS = frozenset({"service", "connect", "ingress", "virtual", "node", "query", "addr"})
 
 
@@ -151,13 +152,15 @@ def _outside(name: Name) -> Subject:
     match name:
         case (*labels, b"in-addr", b"arpa") if len(labels) == 4:
             text = b".".join(reversed(labels))
-        case (*labels, b"ip6", b"arpa") if len(labels) == 32 and all(len(label) == 1 for label in labels):
+        case (*labels, b"ip6", b"arpa") if len(labels) == 32 and all(
+            label in HEXADECIMAL for label in labels
+        ):
             digits = b"".join(reversed(labels))
-            text = b":".join(digits[at : at + 4] for at in range(0, 32, 4))
+            return ReverseName(str(ipaddress.IPv6Address(bytes.fromhex(digits.decode()))))
         case _:
             return Outside()
     try:
-        return ReverseName(str(ipaddress.ip_address(text.decode("ascii"))))
+        return ReverseName(str(ipaddress.IPv4Address(text.decode("ascii"))))
     except ValueError:
         return Outside()
 
@@ -167,9 +170,11 @@ def _inside(left: Name, qtype: int) -> Subject:
         return Transfer()
     if qtype in (Type.SOA, Type.NS):
         return Authority()
-    labels = [_text(label) for label in left]
-    if any("." in label for label in labels):
-        return Nothing()
+    octets = b".".join(left)
+    if octets.count(b".") >= max(1, len(left)):
+        return Nothing()  # a label holds a dot
+    # Not in one piece where it is no ASCII: how some letters are lowered depends on those around them.
+    labels = octets.decode().lower().split(".") if octets.isascii() else [_text(label) for label in left]
     return _by_label(labels, qtype)
 
 

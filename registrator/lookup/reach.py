@@ -70,6 +70,15 @@ def node_ips(node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ip for ip in (node.address, *tagged) if ip))
 
 
+def by_address(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    """Nodes by each of their addresses, in the order of their names."""
+    found: dict[str, list[Node]] = {}
+    for node in sorted(nodes, key=lambda node: node.name):
+        for ip in node_ips(node):
+            found.setdefault(ip, []).append(node)
+    return found
+
+
 def _one_per_family(addresses: Iterable[Address]) -> tuple[Address, ...]:
     """The first address of each family; a host name only where no IP address comes before it."""
     chosen: dict[int, Address] = {}

@@ -124,6 +124,7 @@ def txt(name: Name, ttl: int, text: str) -> Record:
     return Record(name, Type.TXT, ttl, b"".join(_strings(text.encode("utf-8", "surrogateescape"))))
 
 
+@lru_cache(maxsize=16)
 def soa(domain: Name, serial: int) -> Record:
     """The zone's SOA record with Consul's timers (RFC 1035, 3.3.13); its negative TTL is 0."""
     names = uncompressed((b"ns", *domain)) + uncompressed((b"hostmaster", *domain))

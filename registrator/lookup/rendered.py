@@ -99,51 +99,60 @@ class Rendered:
 
 
 class Circle:
-    """Records of `width` octets each; a slice of it are `keep` of them, from a random one on."""
+    """Records of `width` octets each, in a random order; shared by all replies that they are in."""
 
-    __slots__ = ("_count", "_length", "_records", "_width")
+    __slots__ = ("_shared", "count", "records", "width")
 
-    def __init__(self, records: bytes, width: int, keep: int) -> None:
-        self._records = records * 2 if keep else b""
-        self._count = len(records) // width
-        self._width = width
-        self._length = keep * width
+    def __init__(self, records: bytes, width: int) -> None:
+        self.count = len(records) // width
+        self.width = width
+        self._shared = False
+        self.records = records * 2
+        self.shuffle()
 
-    def slice(self) -> bytes:
-        """As many records as are kept."""
-        at = int(random() * self._count) * self._width
-        return self._records[at : at + self._length]
+    def slice(self, length: int) -> bytes:
+        """So many octets of whole records, from a random record on."""
+        at = int(random() * self.count) * self.width
+        return self.records[at : at + length]
 
     def shuffle(self) -> None:
         """Put the records into another order."""
-        width = self._width
-        records = [self._records[at * width : (at + 1) * width] for at in range(self._count)]
+        width, octets = self.width, self.records
+        records = [octets[at * width : (at + 1) * width] for at in range(self.count)]
         rng.shuffle(records)
-        self._records = b"".join(records) * 2
+        self.records = b"".join(records) * 2
 
-    @property
-    def size(self) -> int:
-        """Octets."""
-        return len(self._records)
+    def charge(self) -> int:
+        """Octets, for the first reply that asks; the others share them."""
+        if self._shared:
+            return 0
+        self._shared = True
+        return len(self.records)
 
 
 class Ring(Rendered):
     """Address records: a slice of each circle (the near instances', the others'), then `rest`."""
 
-    __slots__ = ("_circle", "_head", "_near", "_rest")
+    __slots__ = ("_circle", "_head", "_length", "_near", "_near_length", "_rest", "_size")
 
-    def fill(self, head: bytes, near: Circle | None, circle: Circle, rest: bytes) -> Ring:
-        """Set what is sent."""
+    def fill(
+        self, head: bytes, near: Circle | None, first: int, circle: Circle, keep: int, rest: bytes
+    ) -> Ring:
+        """Set what is sent: `first` of the near records, `keep` of the others."""
         self._head = head
         self._near = near
         self._circle = circle
+        self._near_length = first * circle.width
+        self._length = keep * circle.width
         self._rest = rest
+        self._size = OWN_SIZE + circle.charge() + (near.charge() if near else 0)
         return self
 
     def reply(self, packet: bytes) -> bytes:
         """See `Rendered.reply`."""
-        near = self._near.slice() if self._near else b""
-        return packet[:2] + self._head + packet[12 : self.end] + near + self._circle.slice() + self._rest
+        near = self._near.slice(self._near_length) if self._near else b""
+        others = self._circle.slice(self._length)
+        return packet[:2] + self._head + packet[12 : self.end] + near + others + self._rest
 
     def reorder(self) -> bool:
         """See `Rendered.reorder`."""
@@ -155,7 +164,7 @@ class Ring(Rendered):
     @property
     def size(self) -> int:
         """See `Rendered.size`."""
-        return OWN_SIZE + self._circle.size + (self._near.size if self._near else 0)
+        return self._size
 
 
 class Turns(Rendered):
@@ -164,12 +173,24 @@ class Turns(Rendered):
     The others are added when they are asked for: by `reorder` where there is a layout, else one by one.
     """
 
-    __slots__ = ("_turns", "layout", "seed", "wanted")
+    __slots__ = ("_turns", "_whole", "layout", "seed", "wanted")
 
-    def fill(self, seed: int, wanted: int, head: bytes, tail: bytes, layout: Layout | None = None) -> Turns:
-        """Set the first turn; `wanted` is how many orders there are to show, all made from `seed`."""
+    def fill(
+        self,
+        seed: int,
+        wanted: int,
+        head: bytes,
+        tail: bytes,
+        layout: Layout | None = None,
+        whole: bytes | None = None,
+    ) -> Turns:
+        """Set the first turn; `wanted` is how many orders there are to show, all made from `seed`.
+
+        `whole` is the tail with all records, of which `tail` has some.
+        """
         self.seed = seed
         self._turns = [(head, tail)]
+        self._whole = whole
         room = MOST_OCTETS // (len(tail) + 1)
         self.wanted = min(wanted, MOST_TURNS, max(1 if layout else 2, room))
         self.layout = layout
@@ -201,10 +222,11 @@ class Turns(Rendered):
         if self.layout is None:
             return False
         head, tail = self._turns[0]
-        self._turns = [(head, other) for other in self.layout.shuffled(tail, self.wanted, rng.shuffle)]
+        whole = self._whole or tail
+        self._turns = [(head, other) for other in self.layout.shuffled(whole, self.wanted, rng.shuffle)]
         return True
 
     @property
     def size(self) -> int:
         """See `Rendered.size`."""
-        return OWN_SIZE + self.wanted * (len(self._turns[0][1]) + 100)
+        return OWN_SIZE + self.wanted * (len(self._turns[0][1]) + 100) + len(self._whole or b"")

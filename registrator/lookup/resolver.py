@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from registrator.catalog import CatalogError, Directory
 from registrator.lookup import answers, wire
 from registrator.lookup.ask import MAX_CNAMES, Elsewhere, NotLoaded, Zone
+from registrator.lookup.cookies import NONE, Cookies, Proof
 from registrator.lookup.limit import Verdict
 from registrator.lookup.maker import ANSWERS_WITHOUT_EDNS, TCP, TYPE_NAMES, Job, Made, Maker, source_of
+from registrator.lookup.pace import Pace
 from registrator.lookup.records import Rcode
 from registrator.lookup.rendered import Rendered, Turns
 from registrator.lookup.replies import Replies
@@ -69,9 +73,17 @@ class Resolver:
         self._stats = stats
         self._maker = Maker(zone, most=most, near=near)
         self._newcomers = newcomers
+        self._cookies = Cookies()
         self._replies = Replies()
+        self._aside: dict[Hashable, asyncio.Task[Made]] = {}  # large replies being made
+        self._lane = asyncio.Semaphore(1)
         self._failures = 0
         self._tells = log.isEnabledFor(logging.DEBUG)  # then no lookup takes the fast path, which is silent
+
+    @property
+    def stats(self) -> Stats:
+        """Where it counts."""
+        return self._stats
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -90,8 +102,9 @@ class Resolver:
                 return None
             slot = self._replies.exact.get((packet[2:], view.networks))
             rendered = slot.ready if slot else None
-            if rendered is None or not rendered.holds(snapshot, now):
+            if slot is None or rendered is None or not rendered.holds(snapshot, now):
                 return None
+            slot.used = True
             reply = rendered.reply(packet)
         except Exception:  # noqa: BLE001 - `respond` meets the same fault, and tells
             return None
@@ -153,13 +166,14 @@ class Resolver:
         self._stats.dns_limited[verdict.value] += 1
         return wire.slipped(packet) if verdict is Verdict.SLIP else None
 
-    def servfail(self, packet: bytes, source: str, transport: str) -> bytes:  # noqa: ARG002 - see subclasses
+    def servfail(self, packet: bytes, source: str, transport: str) -> bytes:
         """SERVFAIL to a packet for which `respond` raised NotLoaded."""
-        return self._servfail(packet, transport)
+        return self._servfail(packet, source, transport)
 
-    def _servfail(self, packet: bytes, transport: str) -> bytes:
-        job = self._maker.job(wire.parse(packet), OUTSIDE, transport)
-        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet)
+    def _servfail(self, packet: bytes, source: str, transport: str) -> bytes:
+        query = wire.parse(packet)
+        job = self._maker.job(query, OUTSIDE, transport, self._proof(query, source))
+        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet, job)
 
     # Reading ------------------------------------------------------------------
 
@@ -184,19 +198,22 @@ class Resolver:
         rendered = self._replies.find(job.key)
         if rendered is None or snapshot is None:
             return None
-        if not rendered.holds(snapshot, now):
-            if not rendered.renew(snapshot, now):
-                return None
-            self._replies.renewed(job.key)
+        if not rendered.holds(snapshot, now) and not rendered.renew(snapshot, now):
+            return None
+        self._replies.wanted(job.key)
         if isinstance(rendered, Turns) and rendered.count < rendered.wanted and not rendered.reorder():
             self._maker.add_turn(job, rendered, snapshot)
         elif job.is_plain(packet) and not self._tells:
             self._replies.recognize(packet[2:], job.view.networks, job.key)
-        return self._send(rendered, packet)
+        return self._send(rendered, packet, job)
 
     def _job(self, query: wire.Query, source: str, transport: str) -> Job:
         """Understand a query from this address."""
-        return self._maker.job(query, self._view_of(source), transport)
+        return self._maker.job(query, self._view_of(source), transport, self._proof(query, source))
+
+    def _proof(self, query: wire.Query, source: str) -> Proof:
+        """What the query's cookie says of its asker."""
+        return self._cookies.judge(query.cookie, source, time.time()) if query.cookie else NONE
 
     def _make(
         self, job: Job, loaded: Mapping[Selection, Selected], elsewhere: Elsewhere | None = None
@@ -214,26 +231,53 @@ class Resolver:
         for _ in range(MAX_LOADS):
             try:
                 if job.transport == TCP and self._maker.is_large(job, self.snapshot):
-                    made = await asyncio.to_thread(self._make, job, loaded)
-                else:
-                    made = self._make(job, loaded)
-                return self._take(job, packet, made)
+                    made = await self._make_aside(job, loaded)
+                    return self._send(made.rendered, packet, job)
+                return self._take(job, packet, self._make(job, loaded))
             except NotLoaded as missing:
                 if not await self._load(missing.selection, loaded):
                     break
-        return self._servfail(packet, job.transport)
+        return self._send(self._maker.fixed(job, answers.SERVFAIL), packet, job)
+
+    async def _make_aside(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+        """Make a large reply in a thread: one at a time, and once for all who ask for the same now."""
+        key = job.key, job.recursion
+        work = None if loaded else self._aside.get(key)
+        if work is None:
+            work = asyncio.create_task(self._in_thread(job, loaded))
+            if not loaded:
+                self._aside[key] = work
+                work.add_done_callback(partial(self._made_aside, key))
+        return await asyncio.shield(work)
+
+    def _made_aside(self, key: Hashable, work: asyncio.Task[Made]) -> None:
+        del self._aside[key]
+        if not work.cancelled():
+            work.exception()  # seen, even where nobody waits any more
+
+    async def _in_thread(self, job: Job, loaded: Mapping[Selection, Selected]) -> Made:
+        async with self._lane:
+            made = await asyncio.to_thread(self._make, replace(job, pause=Pace()), loaded)
+            self._keep(job, made)
+            return made
 
     def _take(self, job: Job, packet: bytes, made: Made) -> bytes:
         """Send what was made, and keep it where it may be."""
+        self._keep(job, made)
+        return self._send(made.rendered, packet, job)
+
+    def _keep(self, job: Job, made: Made) -> None:
         self._stats.dns_renders += 1
         if made.exists is not None:
             self._replies.keep(job.key, made.rendered, exists=made.exists)
             self._stats.dns_replies, self._stats.dns_reply_octets = len(self._replies), self._replies.octets
-        return self._send(made.rendered, packet)
 
-    def _send(self, rendered: Rendered, packet: bytes) -> bytes:
+    def _send(self, rendered: Rendered, packet: bytes, job: Job) -> bytes:
         self._stats.dns_queries[rendered.counted] += 1
-        return rendered.reply(packet)
+        reply = rendered.reply(packet)
+        if not job.cookie:
+            return reply
+        return wire.with_cookie(reply, job.cookie)
 
     # Loading ------------------------------------------------------------------
 
@@ -270,4 +314,4 @@ class Resolver:
                 packet[:512].hex(),
                 exc_info=error,
             )
-        return self._servfail(packet, transport)
+        return self._servfail(packet, source, transport)

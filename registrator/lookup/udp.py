@@ -5,7 +5,8 @@ flood cannot keep other work from running. Replies that are there are sent at
 once. Those that have to be made come after them, a SLICE of them in a turn:
 what is new to one asker is not to be felt by the others. A query that needs a
 service to be loaded is answered by a task of its own, at most MAX_WAITING of
-them; beyond that it gets SERVFAIL and its asker may try again.
+them, MAX_WAITING_EACH for one client; beyond that it gets SERVFAIL and its
+asker may try again.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import contextlib
 import socket
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
+from functools import partial
 from typing import Any
 
+from registrator import limits
 from registrator.lookup import sharing
 from registrator.lookup.ask import NotLoaded
-from registrator.lookup.askers import client_of
+from registrator.lookup.askers import client_of, peer_of
 from registrator.lookup.limit import RateLimit, Verdict
 from registrator.lookup.maker import UDP
 from registrator.lookup.resolver import Resolver
 
 BURST = 64  # packets a wake-up
 SLICE = 0.00025  # seconds of making replies after which others on the loop have their turn
-MAX_WAITING = 256
+MAX_WAITING = limits.DNS_WAITING.value
+MAX_WAITING_EACH = limits.DNS_WAITING_EACH.value
 MAX_QUERY = 4096  # octets read of a packet; a sound query has a few hundred at most
 IP_PKTINFO = 8  # linux/in.h; the socket module lacks it before Python 3.14
 IPV6_HOST = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
@@ -54,6 +58,7 @@ class UdpServer:
         self._limit = limit
         self._socket = sock
         self._waiting: set[asyncio.Task[None]] = set()
+        self._askers = Counter[str]()  # how many of those each client has
         self._behind: deque[Unmade] = deque()  # to be made, less than two bursts
         self._catching_up: asyncio.Handle | None = None
         self._six = sock.family == socket.AF_INET6
@@ -180,12 +185,22 @@ class UdpServer:
         return True
 
     def _answer_later(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
-        if len(self._waiting) >= MAX_WAITING:
+        client = peer_of(source)
+        each = self._askers[client] >= MAX_WAITING_EACH
+        if each or len(self._waiting) >= MAX_WAITING:
+            self._resolver.stats.limited[(limits.DNS_WAITING_EACH if each else limits.DNS_WAITING).name] += 1
             self._send(self._resolver.servfail(packet, source, UDP), peer, ancillary)
             return
         task = asyncio.create_task(self._resolve(packet, source, peer, ancillary))
         self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._askers[client] += 1
+        task.add_done_callback(partial(self._waited, client))
+
+    def _waited(self, client: str, task: asyncio.Task[None]) -> None:
+        self._waiting.discard(task)
+        self._askers[client] -= 1
+        if not self._askers[client]:
+            del self._askers[client]
 
     async def _resolve(self, packet: bytes, source: str, peer: Peer, ancillary: Ancillary) -> None:
         reply = await self._resolver.resolve(packet, source, UDP)

@@ -28,7 +28,7 @@ from registrator.lookup.maker import UDP
 from registrator.lookup.metrics import Metrics
 from registrator.lookup.replies import MISSING_LIMIT
 from registrator.lookup.resolver import Resolver
-from registrator.model import OUTSIDE
+from registrator.model import META_OWNER, OUTSIDE
 from registrator.stats import Stats
 from tests.catalog.consul_catalogs import connections_to, eventually, running
 from tests.support.consul import ConsulServer
@@ -48,7 +48,9 @@ ASKER = "192.0.2.9"
 def crowd(tmp_path_factory: pytest.TempPathFactory, consul_binary: str) -> Iterator[ConsulServer]:
     """A Consul with 5,000 services and a prepared query."""
     with ConsulServer(tmp_path_factory.mktemp("crowd")) as server:
-        server.put("/v1/catalog/register", {"Node": NODE, "Address": "10.0.0.5"})
+        place = {"net/0123456789ab/ipv4": {"Address": "10.0.0.6", "Port": 80}}
+        owned = {"Service": "owned", "Meta": {META_OWNER: "an engine"}, "TaggedAddresses": place}
+        server.put("/v1/catalog/register", {"Node": NODE, "Address": "10.0.0.5", "Service": owned})
         operations = [definition(f"svc-{n}", 1) for n in range(SERVICES)]
         for start in range(0, SERVICES, TXN):
             server.put("/v1/txn", operations[start : start + TXN])

@@ -118,6 +118,10 @@ PECULIAR: list[JSON] = [
     service("under_score", Tags=["snake_tag"]),
     service("port-0", Port=0),
     service("bare-port-0", Address="", Port=0),
+    service(
+        "ours", 61, Meta={"registrator-owner": "an engine"},
+        TaggedAddresses={"net/0123456789ab/ipv4": {"Address": "10.0.0.61", "Port": 8000}},
+    ),
     service("tagged", TaggedAddresses={"lan": {"Address": "10.9.0.1", "Port": 99}}),
     service("tagged", 2, TaggedAddresses={"wan": {"Address": "203.0.113.9", "Port": 99}}),
 ]  # fmt: skip

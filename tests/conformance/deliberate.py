@@ -123,7 +123,16 @@ DELIBERATE = [
         lambda q, ours, theirs: "arpa" in q.name and (ours.rcode, theirs.rcode) == ("REFUSED", "SERVFAIL"),
     ),
     _row(
-        Question("9.0.0.10.in-addr.arpa", "SOA"),
+        Question("9.0.0.10.in-addr.arpa", "PTR"),
+        "An address that a service only says it has, registered by whoever may, gets no name from it: "
+        "only those on the networks of what an agent registered, and nodes' own.",
+        "rcode flags answer authority",
+        lambda q, ours, theirs: _is_reverse(q)
+        and ours.rcode == "NXDOMAIN"
+        and ".service." in str(theirs.answer),
+    ),
+    _row(
+        Question("1.0.1.10.in-addr.arpa", "SOA"),
         "A reverse name is in no zone of ours: no SOA stands beside its answer.",
         "authority",
         lambda q, _, theirs: _is_reverse(q) and q.qtype == "SOA" and bool(theirs.answer),
@@ -155,12 +164,12 @@ DELIBERATE = [
     ),
     _row(
         Question("many.service.consul", "A", 65535),
-        "No UDP reply is above 4096 octets, whatever the asker offers.",
+        "No UDP reply is above 1232 octets, whatever the asker offers, without a cookie (RFC 7873).",
         "answer additional flags",
-        lambda q, ours, theirs: not q.tcp and (q.size or 0) > 4096 and ours.octets <= 4096 < theirs.octets,
+        lambda q, ours, theirs: not q.tcp and (q.size or 0) > 1232 and ours.octets <= 1232 < theirs.octets,
     ),
     _row(
-        Question("find-many.query.consul", "A"),
+        Question("find-many.query.consul", "A", 1232),
         "No reply is longer than the asker takes; Consul's may be, by the OPT record.",
         "answer additional flags",
         lambda q, ours, theirs: not q.tcp and ours.octets <= (q.size or 512) < theirs.octets,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from registrator.catalog import Unavailable
-from registrator.model import CRITICAL, META_OWNER, PASSING, Address, Health, Weights
+from registrator.model import ADDRESS, CRITICAL, META_OWNER, PASSING, Address, Health, Selection, Weights
 from tests.contract.build import Catalog, gone, has_count, has_ids, ids, instance, shown, status
 
 
@@ -266,3 +266,30 @@ async def test_a_snapshot_never_changes(catalog: Catalog, name: str, owner: str)
     await gone(catalog, name)
     assert catalog.snapshot is not held
     assert (dict(held.names), dict(held.services)) == (names, services)
+
+
+async def test_whose_address_it_is(catalog: Catalog, name: str, owner: str) -> None:
+    """An instance is found by the addresses on its networks; not by one that a label chose.
+
+    Nor is a service that no agent registered, whatever address it says it has:
+    else anybody who may set a label would give addresses of others a name.
+    """
+    places = tuple(Address("net", "0123456789ab", ip, 80) for ip in ("10.77.0.5", "fd77::5"))
+    published = Address("published", "", "192.0.2.77", 32768)
+    true = replace(instance(name, owner=owner), address="192.0.2.77", addresses=(published, *places))
+    lie = replace(instance(f"{name}-lie", owner=owner), address="8.8.8.8", addresses=(published, *places))
+    six = replace(instance(f"{name}-six", owner=owner), address="2001:4860:4860::8888", addresses=())
+    foreign = replace(instance(f"{name}-foreign", owner=""), address="9.9.9.9", addresses=places, meta={})
+    for one in (true, lie, six, foreign):
+        await catalog.register(one)
+        await shown(catalog, one.service)
+
+    async def found(ip: str) -> set[str]:
+        entries = (await catalog.select(Selection(ADDRESS, ip))).entries
+        return {entry.instance.service for entry in entries}
+
+    assert await found("10.77.0.5") == {name, f"{name}-lie"}
+    assert await found("fd77::5") == {name, f"{name}-lie"}
+    assert await found("192.0.2.77") == {name}
+    for stranger in ("8.8.8.8", "2001:4860:4860::8888", "9.9.9.9", "10.0.0.1"):
+        assert await found(stranger) == set(), stranger

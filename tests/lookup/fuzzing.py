@@ -22,7 +22,10 @@ from tests.lookup.fakes import FakeDirectory, entry, snapshot_of
 
 ASKER = "192.0.2.7"
 HEADER = 12  # octets
-LEAST, MOST = 512, 4096  # octets that a UDP reply may have whatever the asker offers
+LEAST, MOST = (
+    512,
+    1232,
+)  # octets that a UDP reply may have whatever the asker offers, without a cookie of ours
 
 BARE = Node("Node-1", "10.1.0.1", meta={"os": "linux", "rfc1035-note": "hello"})
 BOTH = Node("both", "10.1.0.4", tagged_addresses={"lan_ipv4": "10.1.0.4", "lan_ipv6": "2001:db8::4"})

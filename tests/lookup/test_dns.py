@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import dns.asyncquery
 import dns.flags
@@ -90,7 +90,8 @@ async def test_dig_gets_answers(listen: Listen, transport: str) -> None:
         (["+ignore", "+noedns"], 3, "qr aa tc rd"),
         (["+ignore", "+bufsize=512"], 3, "qr aa tc rd"),
         (["+ignore", "+bufsize=1232"], range(65, 76), "qr aa tc rd"),
-        (["+ignore", "+bufsize=4096"], range(230, 256), "qr aa tc rd"),
+        (["+ignore", "+bufsize=4096"], range(65, 76), "qr aa tc rd"),
+        (["+ignore", "+bufsize=4096", "+nocookie"], range(65, 76), "qr aa tc rd"),
         (["+noedns"], 300, "qr aa rd"),
         (["+bufsize=1232"], 300, "qr aa rd"),
         (["+tcp"], 300, "qr aa rd"),
@@ -264,6 +265,35 @@ async def test_only_so_many_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
                 reply = dns.message.from_wire(await loop.sock_recv(sock, 4096))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert directory.loading == 1
+
+
+async def test_one_asker_leaves_places_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose names take long has so many places, and SERVFAIL beyond them; others are answered."""
+    monkeypatch.setattr(udp, "MAX_WAITING_EACH", 2)
+    directory, stats = gated(), Stats()
+    async with serving(directory=directory, stats=stats) as server, asyncio.timeout(5):
+        loop, port = asyncio.get_running_loop(), server.addresses[0].port
+        with ExitStack() as stack:
+            greedy, modest = (
+                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)
+            )
+            for sock, source in ((greedy, "127.0.0.1"), (modest, "127.0.0.2")):
+                sock.settimeout(0)
+                sock.bind((source, 0))
+                sock.connect(("127.0.0.1", port))
+            for _ in range(5):
+                greedy.send(query("slow.service.consul", "A"))
+            replies = [dns.message.from_wire(await loop.sock_recv(greedy, 4096)) for _ in range(3)]
+            assert {reply.rcode() for reply in replies} == {dns.rcode.SERVFAIL}
+            modest.send(query("slow.service.consul", "A"))
+            while directory.loading < 3:
+                await asyncio.sleep(0)
+            directory.gate.set()
+            for sock in (greedy, greedy, modest):
+                assert dns.message.from_wire(await loop.sock_recv(sock, 4096)).rcode() == dns.rcode.NOERROR
+            greedy.send(query("slow.service.consul", "A"))  # whose places are free again
+            assert dns.message.from_wire(await loop.sock_recv(greedy, 4096)).rcode() == dns.rcode.NOERROR
+    assert stats.limited == {"dns_waiting_each": 3}
 
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "127.0.0.5"), ("::", "::1")])

@@ -7,14 +7,17 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 
 import dns.message
 import pytest
 
-from registrator.lookup import tcp
+from registrator.lookup import pace, tcp
 from registrator.lookup.ask import Zone
 from registrator.lookup.dns import DnsServer
 from registrator.lookup.resolver import Resolver
+from registrator.lookup.tcp import TcpServer
+from registrator.lookup.turns import Turnstile
 from registrator.model import OUTSIDE
 from registrator.settings import Listen
 from registrator.stats import Stats
@@ -143,6 +146,180 @@ async def ask_without_reading(address: Listen, packet: bytes) -> None:
         await loop.sock_connect(sock, (address.host, address.port))
         while True:
             await loop.sock_sendall(sock, len(packet).to_bytes(2, "big") + packet)
+
+
+# Many who ask for much --------------------------------------------------------
+
+
+class Counting(Resolver):
+    """Counts the replies over TCP, and the queries over UDP."""
+
+    replies = 0
+
+    async def resolve(self, packet: bytes, source: str, transport: str) -> bytes | None:
+        self.replies += transport == "tcp"
+        return await super().resolve(packet, source, transport)
+
+
+@asynccontextmanager
+async def counting(*hosts: str) -> AsyncIterator[tuple[Counting, list[Listen]]]:
+    resolver = Counting(
+        FakeDirectory(SNAPSHOT), Zone.named("consul"), view_of=lambda _: OUTSIDE, stats=Stats()
+    )
+    server = DnsServer(resolver, [Listen(host, 0) for host in hosts])
+    await server.start()
+    try:
+        yield resolver, server.addresses
+    finally:
+        await server.close()
+
+
+async def test_udp_is_answered_between_a_few_replies_over_tcp() -> None:
+    """However many connections have queries under way: 16 of each of 8 clients, with 300 queries each."""
+    async with counting("0.0.0.0") as (resolver, addresses), AsyncExitStack() as stack:
+        port = addresses[0].port
+        for number in range(128):
+            source = f"127.0.1.{1 + number // 16}"
+            client = await stack.enter_async_context(connected(Listen("127.0.0.1", port), source))
+            client.send(*[WEB] * 300)
+        loop, between = asyncio.get_running_loop(), []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0)
+            sock.connect(("127.0.0.1", port))
+            while not resolver.replies:
+                await asyncio.sleep(0)
+            for _ in range(100):
+                before = resolver.replies
+                sock.send(WEB)
+                await loop.sock_recv(sock, 4096)
+                between.append(resolver.replies - before)
+        assert sum(between) > 100  # there was something to be held up by
+        assert sorted(between)[90] <= 16 * tcp.REPLIES
+
+
+async def test_a_client_with_one_query_waits_for_one_reply_of_each_other() -> None:
+    """Sixteen busy connections of one client are one client."""
+    async with counting("0.0.0.0") as (resolver, addresses), AsyncExitStack() as stack:
+        at = Listen("127.0.0.1", addresses[0].port)
+        for _ in range(16):
+            client = await stack.enter_async_context(connected(at, "127.0.1.1"))
+            client.send(*[WEB] * 500)
+        modest = await stack.enter_async_context(connected(at, "127.0.1.2"))
+        while not resolver.replies:
+            await asyncio.sleep(0)
+        between = []
+        for _ in range(50):
+            before = resolver.replies
+            await modest.ask()
+            between.append(resolver.replies - before)
+        assert sorted(between)[45] <= 16 * tcp.REPLIES
+
+
+async def test_turns_go_round_by_client() -> None:
+    """So many in each turn of the loop, one of each client after the other; who gives up takes nobody's."""
+    turnstile, order = Turnstile(2), list[str]()
+
+    async def enter(client: str) -> None:
+        await turnstile.enter(client)
+        order.append(client)
+
+    tasks = [asyncio.create_task(enter(client)) for client in "aaaaaabbc"]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    turns = [len(order)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        turns.append(len(order))
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == list("aaabcaba")
+    steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
+    assert max(steps) <= 2
+
+
+async def test_unread_replies_are_bounded_together(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond a number of octets on all connections, the one that was not read for the longest is closed.
+
+    What it has sent before is not answered any more, and no line in the log tells of it.
+    """
+    monkeypatch.setattr(tcp, "MAX_UNREAD", 30_000)
+    async with asyncio.timeout(20), counting("127.0.0.1") as (resolver, addresses):
+        async with AsyncExitStack() as stack:
+            crowd = [
+                asyncio.create_task(ask_without_reading(addresses[0], query("many.service.consul", "SRV")))
+                for _ in range(6)
+            ]
+            with pytest.raises(ConnectionError):
+                await next(asyncio.as_completed(crowd))
+            (polite,) = [await stack.enter_async_context(connected(addresses[0], "127.0.0.9"))]
+            assert await polite.ask()
+            for task in crowd:
+                task.cancel()
+            await asyncio.gather(*crowd, return_exceptions=True)
+        assert resolver.stats.limited["dns_unread"] >= 1
+    assert not caplog.records
+
+
+async def test_a_crowd_that_connects_is_accepted_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that come and go by the hundred leave UDP its turns."""
+    accepted, gone, per_turn = [0], [0], list[int]()
+    real = TcpServer._serve
+
+    async def serve(self: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted[0] += 1
+        await real(self, reader, writer)
+        gone[0] += 1
+
+    monkeypatch.setattr(TcpServer, "_serve", serve)
+    async with asyncio.timeout(20), counting("127.0.0.1") as (_, addresses):
+        socks = [socket.socket() for _ in range(100)]
+        for sock in socks:
+            sock.settimeout(0)
+            sock.connect_ex((addresses[0].host, addresses[0].port))
+        while accepted[0] < len(socks):
+            before = accepted[0]
+            await asyncio.sleep(0)
+            per_turn.append(accepted[0] - before)
+        for sock in socks:
+            sock.close()
+        while gone[0] < len(socks):
+            await asyncio.sleep(0)
+    assert max(per_turn) <= 2 * tcp.ACCEPTED
+
+
+async def test_a_large_reply_is_made_once_for_all_who_ask_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And large ones are made one at a time, however many are asked for."""
+    running, most, made = 0, 0, 0
+    real = asyncio.to_thread
+
+    async def to_thread(*arguments: object) -> object:
+        nonlocal running, most, made
+        running, made = running + 1, made + 1
+        most = max(most, running)
+        try:
+            return await real(*arguments)  # type: ignore[arg-type]
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    async with counting("127.0.0.1") as (resolver, _):
+        packets = [query("many.service.consul", qtype) for qtype in ("SRV", "ANY")] * 20
+        replies = await asyncio.gather(
+            *(resolver.resolve(p, f"127.0.0.{n}", "tcp") for n, p in enumerate(packets))
+        )
+        assert {len(text(dns.message.from_wire(reply or b"").answer)) for reply in replies} == {300}
+    assert (made, most) == (2, 1)
+
+
+async def test_work_in_a_thread_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a large reply is made in a thread, the loop gets Python's lock again and again."""
+    rests = list[float]()
+    monkeypatch.setattr(pace, "SLICE", -1.0)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=rests.append, perf_counter=time.perf_counter))
+    async with counting("127.0.0.1") as (resolver, _):
+        await resolver.resolve(query("many.service.consul", "SRV"), "127.0.0.1", "tcp")
+    assert len(rests) >= 300
 
 
 @pytest.mark.parametrize("junk", [b"", b"x" * 11, WEB[:2] + b"\x81" + WEB[3:]])

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator.lookup import maker, rendered, replies
+from registrator.lookup import maker, rendered, replies, wire
 from registrator.lookup.ask import Zone
 from registrator.lookup.resolver import Resolver
 from registrator.model import META_OWNER, OUTSIDE, Address, Node, Snapshot, View
@@ -300,6 +300,13 @@ def test_a_reply_ends_with_its_time(
             assert (front.quick < 3) is (now in ended), (name, now)
 
 
+@pytest.fixture
+def _any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies of 4096 octets, for which an asker has to prove its address otherwise."""
+    monkeypatch.setattr(wire, "UNPROVEN_UDP", 4096)
+
+
+@pytest.mark.usefixtures("_any_size")
 @pytest.mark.parametrize(("name", "qtype"), [("thirty", "A"), ("thirty", "SRV"), ("three", "SRV")])
 def test_a_reply_is_put_into_another_order_without_being_made(
     name: str, qtype: str, clock: Callable[[Front, float], None]
@@ -315,6 +322,32 @@ def test_a_reply_is_put_into_another_order_without_being_made(
             orders.add(tuple(answers(reply)))
     assert front.stats.dns_renders == 1
     assert len(orders) > (4 if name == "three" else 30)  # of six, and of very many
+
+
+@pytest.mark.parametrize("size", [None, 512, 1200, 1232])
+def test_some_of_the_records_are_put_into_another_order_too(
+    size: int | None, clock: Callable[[Front, float], None]
+) -> None:
+    """A reply that has room for some of thirty SRV records shows all of them in time, rendered once."""
+    front, packet = Front(), query("thirty.service.consul", "SRV", size)
+    counts, first = Counter[str](), Counter[str]()
+    for life in range(600):
+        clock(front, life * maker.ORDER_LIFETIME)
+        for _ in range(2):
+            reply = read(front.ask(packet))
+            assert reply.flags & dns.flags.TC
+            targets = [str(record.target) for record in reply.answer[0]]
+            assert [line.split()[0] for line in text(reply.additional)] == targets
+            assert [line.split()[2] for line in text(reply.additional)] == [
+                f"10.0.0.{int(target[:8], 16) & 255}" for target in targets
+            ]
+            assert len(reply.wire or b"") <= (size or 512)
+            assert len(targets) == (3 if size in (None, 512) else {1200: 19, 1232: 19}[size or 0])
+            counts.update(targets)
+        first[targets[0]] += 1
+    assert len(counts) == len(first) == 30
+    assert is_even(list(first.values()))
+    assert front.stats.dns_renders == 1
 
 
 def test_a_renewed_reply_ends_with_what_it_was_made_of(clock: Callable[[Front, float], None]) -> None:
@@ -368,6 +401,58 @@ def test_a_flood_of_names_drives_out_nothing(monkeypatch: pytest.MonkeyPatch) ->
     front.quick = 0
     front.ask(query("three.service.consul", "A"))
     assert front.quick == 1
+
+
+@pytest.mark.parametrize("again", [1, 2, 5])
+def test_what_is_asked_for_all_the_time_stays(monkeypatch: pytest.MonkeyPatch, again: int) -> None:
+    """Floods of all kinds of question, each as often as is wanted, drive out no reply that others ask for."""
+    monkeypatch.setattr(replies, "OCTETS_LIMIT", 150_000)
+    monkeypatch.setattr(replies, "MISSING_LIMIT", 20)
+    monkeypatch.setattr(replies, "EXACT_LIMIT", 150)
+    front = Front(snapshot_of(entry("hot"), *(entry(f"s{n}", tags=("a", "b")) for n in range(100))))
+    hot = [
+        query("hot.service.consul", qtype, size) for qtype in ("A", "AAAA", "SRV") for size in (None, 1232)
+    ]
+    for packet in hot * 3:
+        front.ask(packet)
+    front.quick = 0
+    cache, rng, rounds = front.resolver._replies, random.Random(1), 300
+    for number in range(rounds):
+        name = f"s{number % 100}.service.consul"
+        flood = [
+            query(f"{number}.service.consul", "A"),
+            query(f"{number}.hot.service.consul", "A"),
+            query(f"_hot._{number}.service.consul", "SRV"),
+            query(f"{number}.consul", "SOA"),
+            query(f"{number:08x}.addr.consul", "A"),
+            query(f"hot.service.{number}.consul", "A"),
+            query("hot.service.consul", f"TYPE{1000 + number}"),
+            query("hot.service.consul", "A", 600 + number),
+            query(name, rng.choice(["A", "AAAA", "SRV", "TXT", "MX"]), rng.choice([None, 600, 1232])),
+            query(f"{rng.choice('ab')}.{name}", rng.choice(["A", "AAAA", "SRV"]), 1232),
+        ]
+        for packet in flood * again:
+            front.ask(packet)
+        before = front.quick
+        for packet in hot:
+            front.ask(packet)
+        assert front.quick == before + len(hot), number
+    assert len(cache.exact) <= 150
+    assert len(cache._missing) <= 20
+    assert cache.octets <= 150_000
+    assert sum(len(slot.packets) for slot in {id(s): s for s in cache.exact.values()}.values()) == len(
+        cache.exact
+    )
+
+
+def test_types_that_nothing_has_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of question types costs one reply of each name, and is answered with the type asked."""
+    front = Front()
+    for number in range(500):
+        reply = read(front.ask(query("three.service.consul", f"TYPE{1000 + number}")))
+        assert (reply.rcode(), reply.answer, reply.question[0].rdtype) == (0, [], 1000 + number)
+    assert front.stats.dns_renders == 1
+    assert front.resolver._replies.exact == {}
 
 
 def test_packets_and_octets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,6 +547,7 @@ def test_instances_take_turns_evenly(name: str, qtype: str, size: int | None, ke
     assert len(Counter(instance for answer in given for instance in answer)) == everyone
 
 
+@pytest.mark.usefixtures("_any_size")
 def test_many_srv_records_take_turns_over_time(clock: Callable[[Front, float], None]) -> None:
     """More instances than orders are kept: each comes first equally often, as the orders change."""
     front = Front()
@@ -561,6 +647,7 @@ def test_replies_made_together_do_not_end_together(clock: Callable[[Front, float
     assert max(ended) < 30
 
 
+@pytest.mark.usefixtures("_any_size")
 def test_all_instances_are_seen_where_few_fit(clock: Callable[[Front, float], None]) -> None:
     """A reply that shows 67 of 300 is renewed more often: all come up, half of the time within 81 s.
 
@@ -577,6 +664,7 @@ def test_all_instances_are_seen_where_few_fit(clock: Callable[[Front, float], No
             seen.update(str(record.target) for rrset in reply.answer for record in rrset)
 
 
+@pytest.mark.usefixtures("_any_size")
 def test_every_instance_comes_first_in_its_time(clock: Callable[[Front, float], None]) -> None:
     """Of a large SRV reply few orders are kept: they are renewed, so that who takes the first has others."""
     front, first = Front(), Counter[str]()

@@ -127,7 +127,7 @@ def test_every_record_comes_first_equally_often() -> None:
     )
     asked_for = wire.parse(query("web.service.consul", "SRV", 4096))
     layout = layout_of(asked_for, answer)
-    assert layout == Layout(5, 0, 12 + 6 + 9 + 5 + 4 + 7 + 1, (16,))
+    assert layout == Layout(5, 0, 12 + 6 + 9 + 5 + 4 + 7 + 1, (16,), 5)
     tail = wire.render(asked_for, answer, MAX_MESSAGE)[12 + len(asked_for.question) :]
     given = layout.shuffled(tail, 5, random.shuffle)
     assert {turn[18:27] for turn in given} == {b"\x080a00000%d" % n for n in range(5)}

@@ -403,8 +403,9 @@ async def test_an_alias_to_a_name_that_cannot_be_had_is_answered_alone() -> None
         assert reply.rcode() == dns.rcode.NOERROR
 
 
-async def test_targets_of_srv_records_get_their_addresses() -> None:
+async def test_targets_of_srv_records_get_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both families, in Additional; where there are many names, those of some, and of more each time."""
+    monkeypatch.setattr("registrator.lookup.wire.UNPROVEN_UDP", 4096)
     async with upstream(world) as server, serving(server) as at:
         reply = await ask(at, "six.service.consul", "SRV")
         assert "six.example.org. AAAA 2001:db8::6" in text(reply.additional)

@@ -108,11 +108,14 @@ def test_the_longest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offered", "size"), [(None, 512), (0, 512), (512, 512), (1232, 1232), (65535, 4096)]
-)
-def test_udp_size(offered: int | None, size: int) -> None:
-    """A UDP reply has 512 octets without EDNS, else what the asker takes, up to 4096."""
-    assert wire.parse(query("web.service.consul", "A", size=offered)).udp_size == size
+    ("offered", "size", "proven"),
+    [(None, 512, 512), (0, 512, 512), (512, 512, 512), (1232, 1232, 1232), (1400, 1232, 1400),
+     (65535, 1232, 4096)],
+)  # fmt: skip
+def test_udp_size(offered: int | None, size: int, proven: int) -> None:
+    """A UDP reply has 512 octets without EDNS, else up to 1232, or 4096 for who has proved its address."""
+    asked = wire.parse(query("web.service.consul", "A", size=offered))
+    assert (asked.udp_size(proven=False), asked.udp_size(proven=True)) == (size, proven)
 
 
 def test_edns_options_are_skipped() -> None:

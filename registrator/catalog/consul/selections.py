@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,6 +39,7 @@ FRESH = 1.0  # seconds, as for a service without a watch
 INDEX_FRESH = 10.0  # seconds
 PATIENCE = 0.5  # seconds for which a lookup waits for news of what is known
 KEPT_LIMIT = 1000  # answers
+MOST_AT = 16  # instances that are found by one address: those of a node may be many
 # The pool has 7 connections beside watches. Another datacenter may hang, and writes must go on.
 MAX_FETCHES = 4  # requests at a time
 NODES_AT_ONCE = 2  # nodes that are read at a time for the index of addresses
@@ -223,20 +224,17 @@ class Selections:
 
         index: dict[str, list[Entry]] = {}
 
-        def add(found: tuple[Node, Instance]) -> None:
-            node, instance = found
+        def add(one: tuple[Node, Instance]) -> None:
+            node, instance = one
             entry = Entry(node, Instance(instance.id, instance.service, instance.address, instance.port))
-            for ip in _own_addresses(instance):
-                index.setdefault(ip, []).append(entry)
+            for ip in instance.reversible:
+                found = index.setdefault(ip, [])
+                if len(found) < MOST_AT:
+                    found.append(entry)
 
         for node, instances in zip(nodes, await asyncio.gather(*map(read, nodes)), strict=True):
             await in_slices(((node, one) for one in sorted(instances, key=lambda one: one.id)), add)
         self._index, self._indexed_at = index, time.monotonic()
-
-
-def _own_addresses(instance: Instance) -> Iterable[str]:
-    own = (address.ip for address in instance.addresses if instance.has_address(address.ip))
-    return dict.fromkeys(ip for ip in (instance.address, *own) if ip)
 
 
 def _can_be(name: str) -> bool:
