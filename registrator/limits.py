@@ -233,7 +233,7 @@ HTTP_UNSENT = Limit(
     16_777_216,
     "octets of rendered replies that clients have not taken",
     "a client that does not read keeps its reply in memory",
-    "no further reply is rendered until some are taken or cut off",
+    "no further reply is rendered; the client with the most loses its largest when others wait for a second",
 )
 HTTP_CLIENT_UNSENT = Limit(
     "http_client_unsent",

@@ -3,7 +3,8 @@
 A request takes its `Turn` when it begins to render (`in_slices` does so), after
 all that it had to wait for, and gives it back when its reply is complete. What
 clients have not taken of their replies counts too: who does not read is given
-no further reply, and where all together hold too much, nobody is.
+no further reply, and where all together hold too much, nobody is: then the
+client with most of them loses one (`Floor` sees to it).
 """
 
 from __future__ import annotations
@@ -43,11 +44,9 @@ class Gate:
 
     async def enter(self, client: str) -> None:
         """Wait for a turn. Raises Unserved when none comes; else `leave` has to be called."""
-        if self._may_enter(client) and not self._queues:
-            self._rendering += 1
-            return
         turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(client, deque()).append(turn)
+        self._admit()  # who waits for its own replies to be taken holds up nobody else
         try:
             async with asyncio.timeout(PATIENCE):
                 await turn
@@ -77,6 +76,14 @@ class Gate:
             if not self._unsent[client]:
                 del self._unsent[client]
             self._admit()
+
+    def hoarder(self) -> str:
+        """The client with the most of the replies for which another one has to wait; "" where none does."""
+        if self._all_unsent < UNSENT or not self._queues:
+            return ""
+        most = max(self._unsent, key=self._unsent.__getitem__)
+        least = min(self._unsent[client] for client in self._queues)
+        return most if least < self._unsent[most] else ""
 
     def _may_enter(self, client: str) -> bool:
         return (
@@ -123,10 +130,10 @@ class Turn:
             self._taken = True
 
     def end(self) -> None:
-        """Give it back, if it was taken."""
+        """Give it back, if it was taken: as soon as the reply counts as not taken yet."""
         if self._taken:
             self._taken = False
-            self._gate.leave()
+            asyncio.get_running_loop().call_soon(self._gate.leave)
 
 
 TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)  # of the request that is being handled
