@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+PROTOCOLS = frozenset(("tcp", "udp", "sctp"))
+
 
 class Malformed(ValueError):
     """A document that no Docker engine writes; `str()` says what is wrong with it."""
@@ -46,6 +48,15 @@ def as_port(text: str) -> int:
     """1 to 65535, or 0 for what is no port."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     return number if number <= 65535 else 0
+
+
+def as_protocol(text: str) -> str:
+    """A port's protocol, tcp where none is written, or "" for what is none.
+
+    An engine takes whatever an image of somebody's own making says ("80/../x"), and it becomes part of an id.
+    """
+    protocol = text.lower() or "tcp"
+    return protocol if protocol in PROTOCOLS else ""
 
 
 def as_address(value: object) -> str:

@@ -16,6 +16,7 @@ from registrator.engine.shapes import (
     as_integer,
     as_list,
     as_mapping,
+    as_protocol,
     as_text,
     as_texts,
 )
@@ -66,8 +67,9 @@ def _mesh(endpoint: Mapping[str, object]) -> Iterator[MeshPort]:
     """The ports that every node publishes; those of mode "host" are in the tasks' own documents."""
     for port in map(as_mapping, as_list(endpoint.get("Ports"))):
         number, published = as_integer(port.get("TargetPort")), as_integer(port.get("PublishedPort"))
-        if number and published and port.get("PublishMode", INGRESS) == INGRESS:
-            yield MeshPort(number, as_text(port.get("Protocol")) or "tcp", published)
+        protocol = as_protocol(as_text(port.get("Protocol")))
+        if number and published and protocol and port.get("PublishMode", INGRESS) == INGRESS:
+            yield MeshPort(number, protocol, published)
 
 
 def parse_gateways(document: object) -> dict[str, Attachment]:
