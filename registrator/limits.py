@@ -391,7 +391,7 @@ ANSWER_READS = Limit(
 ANSWER_FRAMES = Limit(
     "answer_frames",
     64,
-    "HTTP/2 frames",
+    "HTTP/2 frames, and settings in them",
     "a gRPC server may send PING, SETTINGS or CONTINUATION frames without end",
     "the check is critical",
 )
