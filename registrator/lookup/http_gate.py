@@ -29,6 +29,7 @@ RENDERS = limits.HTTP_RENDERS.value
 # a thread would hold the interpreter's lock.
 SLICE = 0.0005 / RENDERS
 UNSENT, CLIENT_UNSENT = limits.HTTP_UNSENT.value, limits.HTTP_CLIENT_UNSENT.value
+REPLY = limits.HTTP_REPLY.value  # characters
 PATIENCE = float(limits.HTTP_QUEUE_TIME.value)  # seconds
 
 
@@ -36,7 +37,7 @@ class Gate:
     """Lets requests render."""
 
     def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+        self.stats = stats
         self._rendering = 0
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by client, whose turn it is first
         self._unsent: Counter[str] = Counter()  # octets, by client
@@ -52,7 +53,7 @@ class Gate:
                 await turn
         except TimeoutError:
             self._give_up(client, turn)
-            self._stats.limited[limits.HTTP_QUEUE_TIME.name] += 1
+            self.stats.limited[limits.HTTP_QUEUE_TIME.name] += 1
             raise Unserved(503, "too many costly requests at a time; try again in a second", RETRY) from None
         except asyncio.CancelledError:
             self._give_up(client, turn)
@@ -120,20 +121,20 @@ class Turn:
     """One request's turn at a gate, taken at most once."""
 
     def __init__(self, gate: Gate, client: str) -> None:
-        self._gate, self.client = gate, client
+        self.gate, self.client = gate, client
         self._taken = False
 
     async def take(self) -> None:
         """Wait for the turn, unless it is taken already. Raises Unserved."""
         if not self._taken:
-            await self._gate.enter(self.client)
+            await self.gate.enter(self.client)
             self._taken = True
 
     def end(self) -> None:
         """Give it back, if it was taken: as soon as the reply counts as not taken yet."""
         if self._taken:
             self._taken = False
-            asyncio.get_running_loop().call_soon(self._gate.leave)
+            asyncio.get_running_loop().call_soon(self.gate.leave)
 
 
 TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)  # of the request that is being handled
@@ -151,17 +152,26 @@ async def take_turn() -> None:
         await turn.take()
 
 
+def _too_long() -> Unserved:
+    if turn := TURN.get():
+        turn.gate.stats.limited[limits.HTTP_REPLY.name] += 1
+    return Unserved(503, f"the reply would be longer than {REPLY} characters; ask for less, with ?filter=")
+
+
 async def in_slices(render: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     """Render every item, without the Nones, when it is this request's turn. Raises Unserved.
 
-    The loop has its own turn in between.
+    The loop has its own turn in between. Texts are together as long as a reply may be.
     """
     await take_turn()
     rendered: list[R] = []
+    left = REPLY
     slice_ends = perf_counter() + SLICE
     for item in items:
         if (one := render(item)) is not None:
             rendered.append(one)
+            if isinstance(one, str) and (left := left - len(one)) < 0:
+                raise _too_long()
         if perf_counter() > slice_ends:
             await asyncio.sleep(0)
             slice_ends = perf_counter() + SLICE

@@ -535,6 +535,31 @@ async def test_clients_that_read_slowly_do_not_keep_others_from_their_replies(
         assert web.stats.limited[limits.HTTP_SEND_TIME.name] == 0
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/health/service/web",
+        "/v1/catalog/service/web",
+        "/v1/catalog/node/n1",
+        "/v1/agent/services",
+        "/v1/health/state/any",
+        "/lookup/web",
+        "/lookup/web?format=text",
+        "/explain/web",
+    ],
+)
+async def test_a_reply_has_an_end(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a list would be longer than is not made; who asks for less gets it."""
+    monkeypatch.setattr(http_gate, "REPLY", 3000)
+    async with clients(FakeDirectory(MANY)) as (web, them):
+        answer = await them.get(path)
+        assert answer.startswith(b"HTTP/1.1 503 "), answer[:100]
+        assert b"longer than 3000 characters" in answer
+        assert web.stats.limited[limits.HTTP_REPLY.name] == 1
+        assert await them.status("/v1/health/service/web?filter=Service.ID==web-7") == 200
+        assert await them.status("/lookup/web/one") == 200
+
+
 async def test_a_slow_reader_gets_all_of_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes longer than the limit for the whole, but always some."""
     monkeypatch.setattr(http_connection, "SEND_TIME", 0.5)
