@@ -68,6 +68,13 @@ TAGS = Limit(
     "the first ones are registered",
 )
 TAG_OCTETS = Limit("tag_octets", 1024, "octets", "one tag", "the tag is left out")
+SAID_OF_INSTANCES = Limit(
+    "said_of_instances",
+    262_144,
+    "characters of tags and metadata of all instances of one container",
+    "each instance has its own, and lists of instances show all of them",
+    "the remaining ports of the container are left out",
+)
 ADDRESSES = Limit(
     "addresses",
     4096,
@@ -298,12 +305,19 @@ HTTP_RENDERS = Limit(
 HTTP_QUEUE_TIME = Limit(
     "http_queue_time", 10, "seconds of waiting for that turn", "clients give up", "503 with Retry-After"
 )
+HTTP_REPLY = Limit(
+    "http_reply",
+    16_777_216,
+    "characters of a reply's list",
+    "a reply is in memory as a whole, several times over for a moment",
+    "503; a `?filter=` or a single name asks for less",
+)
 HTTP_UNSENT = Limit(
     "http_unsent",
     16_777_216,
     "octets of rendered replies that clients have not taken",
     "a client that does not read keeps its reply in memory",
-    "no further reply is rendered until some are taken or cut off",
+    "no further reply is rendered; the client with the most loses its largest when others wait for a second",
 )
 HTTP_CLIENT_UNSENT = Limit(
     "http_client_unsent",
@@ -461,7 +475,7 @@ ANSWER_READS = Limit(
 ANSWER_FRAMES = Limit(
     "answer_frames",
     64,
-    "HTTP/2 frames",
+    "HTTP/2 frames, and settings in them",
     "a gRPC server may send PING, SETTINGS or CONTINUATION frames without end",
     "the check is critical",
 )

@@ -328,6 +328,11 @@ class Instance:
         return tuple(dict.fromkeys(a.ip for a in own if a.network_id or a.ip == self.address))
 
 
+def folded(identifier: str) -> str:
+    """An id as Consul's catalog compares it: without its case, each character by itself, as Go does it."""
+    return identifier.lower() if identifier.isascii() else "".join(c.lower()[:1] for c in identifier)
+
+
 def health_check_id(instance_id: str) -> str:
     """The id of the TTL check by which the agent reports Docker's word on an instance."""
     return f"{instance_id}:docker"

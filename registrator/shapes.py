@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+PROTOCOLS = frozenset(("tcp", "udp", "sctp"))
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MAX_ADDRESS = 64  # characters; a scope's name is the only part of an address without a length of its own
 
@@ -71,6 +72,15 @@ def as_port_number(value: object) -> int:
     """A number from 1 to 65535, or 0 for anything else."""
     number = as_integer(value) or 0
     return number if 0 < number <= 65535 else 0
+
+
+def as_protocol(text: str) -> str:
+    """A port's protocol, tcp where none is written, or "" for what is none.
+
+    An engine takes whatever an image of somebody's own making says ("80/../x"), and it becomes part of an id.
+    """
+    protocol = text.lower() or "tcp"
+    return protocol if protocol in PROTOCOLS else ""
 
 
 def as_address(value: object) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from registrator.bridge.labels import short
 from registrator.bridge.naming import port_id
-from registrator.model import Container, Port, Problem
+from registrator.model import Container, Port, Problem, folded
 
 # Any node's: a Consul agent that several nodes share knows the ids of all of them.
 DEFAULT_FORM = re.compile(r"(?P<host>[^:]+):(?P<container>[^:]+):(?P<port>\d+)(?::.*)?", re.DOTALL)
@@ -45,8 +45,8 @@ def refusal(wanted: Iterable[str], container: Container) -> Problem | None:
 def _fault(instance_id: str, container: Container) -> tuple[str, str] | None:
     if not instance_id.isprintable() or PATH_CHARACTERS & set(instance_id) or instance_id in (".", ".."):
         return "has characters that are not allowed in an id", "use letters, digits, and - _ . :"
-    lowered = instance_id.lower()  # Consul's catalog compares ids without their case
-    if lowered in CONSULS_IDS or lowered.startswith(CONSULS_PREFIXES):
+    plain = folded(instance_id)
+    if plain in CONSULS_IDS or plain.startswith(CONSULS_PREFIXES):
         return "is an id of Consul's own", "choose another id"
     named = DEFAULT_FORM.fullmatch(instance_id)
     if named is not None and named["container"] != container.name:

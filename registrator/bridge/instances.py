@@ -35,7 +35,7 @@ from registrator.bridge.labels import (
 )
 from registrator.bridge.naming import Tags, default_name, port_id, with_suffix
 from registrator.bridge.template import Templates
-from registrator.limits import ADDRESSES, CHECKS_OF_CONTAINER, INSTANCES, LABELS
+from registrator.limits import ADDRESSES, CHECKS_OF_CONTAINER, INSTANCES, LABELS, SAID_OF_INSTANCES
 from registrator.model import (
     CRITICAL,
     META_CHECKS,
@@ -111,18 +111,20 @@ def assemble(
     chosen = _few(wanted, subject, refused)
     gather(problems, refused)
     found: dict[str, Instance] = {}
+    said = 0
     for port in chosen:
         yield
         refused = []
-        made = _of_port(subject, port, refused, several=several)
-        room = _room_for(made, found, refused)
+        made = yield from _of_port(subject, port, refused, several=several)
+        said += sum(map(_said, made))
+        room = _room_for(made, found, said, refused)
         if room:
             _add(made, found, refused)
         gather(problems, refused)
         if not room:
             break
     refused = []
-    bounded = _bounded(tuple(found.values()), container, refused)
+    bounded = yield from _bounded(tuple(found.values()), container, refused)
     gather(problems, refused)
     return bounded, tuple(problems)
 
@@ -137,13 +139,24 @@ def _few(ports: list[Port], subject: _Subject, problems: list[Problem]) -> list[
     return sorted(wanted[: INSTANCES.value], key=lambda p: (p.number, p.protocol))
 
 
-def _room_for(made: list[Instance], found: dict[str, Instance], problems: list[Problem]) -> bool:
-    """Whether the instances of one more port are within the limits."""
-    for limit, size in ((INSTANCES, 1), (ADDRESSES, len(made[0].addresses) if made else 0)):
-        if (len(found) + len(made)) * size > limit.value:
-            problems.append(beyond(limit, "SERVICE_NAME", "register fewer ports, or each under fewer names"))
+def _room_for(made: list[Instance], found: dict[str, Instance], said: int, problems: list[Problem]) -> bool:
+    """Whether the instances of one more port are within the limits; `said` is of all of them."""
+    number = len(found) + len(made)
+    amounts = (
+        (INSTANCES, number),
+        (ADDRESSES, number * len(made[0].addresses) if made else 0),
+        (SAID_OF_INSTANCES, said),
+    )
+    for limit, amount in amounts:
+        if amount > limit.value:
+            problems.append(beyond(limit, "SERVICE_*", "register fewer ports, or say less of each"))
             return False
     return True
+
+
+def _said(instance: Instance) -> int:
+    """How many characters of tags and metadata an instance has."""
+    return sum(map(len, instance.tags)) + sum(len(key) + len(value) for key, value in instance.meta.items())
 
 
 def _add(made: list[Instance], found: dict[str, Instance], problems: list[Problem]) -> None:
@@ -181,8 +194,10 @@ def _registrable(subject: _Subject) -> tuple[tuple[Port, ...], list[Problem]]:
     return (), problems
 
 
-def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several: bool) -> list[Instance]:
-    """The instances of one port: one for each name that it is given."""
+def _of_port(
+    subject: _Subject, port: Port, problems: list[Problem], *, several: bool
+) -> Generator[None, None, list[Instance]]:
+    """The instances of one port: one for each name that it is given. In short steps."""
     container = subject.container
     at = subject.keys.at(port.number, port.protocol)
     wishes, refused = parse_wishes(subject.keys, port.number, port.protocol)
@@ -212,7 +227,11 @@ def _of_port(subject: _Subject, port: Port, problems: list[Problem], *, several:
         )
         for number, name in enumerate(names)
     ]
-    return [_with_checks(subject, port, at, instance, problems) for instance in named]
+    made = []
+    for instance in named:
+        yield
+        made.append(_with_checks(subject, port, at, instance, problems))
+    return made
 
 
 def _names(
@@ -307,8 +326,11 @@ def _checked(instance: Instance, checks: tuple[Check, ...]) -> Instance:
 
 def _bounded(
     found: tuple[Instance, ...], container: Container, problems: list[Problem]
-) -> tuple[Instance, ...]:
-    """The instances with as many checks as one container may have; Docker's word on its health is not one."""
+) -> Generator[None, None, tuple[Instance, ...]]:
+    """The instances with as many checks as one container may have; Docker's word on its health is not one.
+
+    In short steps.
+    """
     wanted = sum(len(instance.checks) - (instance.health is not None) for instance in found)
     left = CHECKS_OF_CONTAINER.value
     if wanted <= left:
@@ -317,6 +339,7 @@ def _bounded(
     problems.append(Problem(container.name, what, "drop some SERVICE_CHECK_ keys", CHECKS_OF_CONTAINER.name))
     bounded = []
     for instance in found:
+        yield
         probes = [c for c in instance.checks if c.id != health_check_id(instance.id)]
         health = [c for c in instance.checks if c.id == health_check_id(instance.id)]
         bounded.append(_checked(instance, (*probes[:left], *health)))

@@ -72,6 +72,7 @@ class Tags:
         if told not in self._read:
             source, text = told
             operator = source == "--tags"
+            of_operator = operator and not is_template(text)  # a template shows what the container says
             try:
                 if is_template(text):
                     text = self._templates.render(text, trusted=operator)
@@ -80,17 +81,17 @@ class Tags:
                 problems.append(Problem(source, str(error), remedy, error.limit))
                 text = ""
             tags = _few(source, split_tags(text), problems)
-            self._read[told] = tags if operator else _believed(tags, problems)
+            self._read[told] = tags if of_operator else _believed(source, tags, problems)
         return self._read[told]
 
 
-def _believed(tags: tuple[str, ...], problems: list[Problem]) -> tuple[str, ...]:
+def _believed(source: str, tags: tuple[str, ...], problems: list[Problem]) -> tuple[str, ...]:
     """The tags without those that would be names that machines look up, and believe, by themselves."""
     refused = [tag for tag in tags if tag.partition(".")[0].lower() in SEARCHED_NAMES]
     if not refused:
         return tags
     problems.extend(
-        Problem("SERVICE_TAGS", f"may not have the tag {short(tag)!r}, it is left out", "choose another tag")
+        Problem(source, f"may not have the tag {short(tag)!r}, it is left out", "choose another tag")
         for tag in refused
     )
     return tuple(tag for tag in tags if tag not in refused)

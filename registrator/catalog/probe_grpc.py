@@ -21,6 +21,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder, HeaderTuple, HPACKDecodingError
 
 from registrator import __version__
 from registrator.catalog.probe_wire import (
@@ -44,6 +45,8 @@ FRAME_HEADER = 9  # octets: the payload's length in three, type, flags, stream
 LONGEST_FRAME = 16384  # octets of payload, the least that an HTTP/2 client must take
 HEADER_FRAMES = frozenset((1, 5, 9))  # HEADERS, PUSH_PROMISE and CONTINUATION
 HEADER_LIST = 8192  # octets that a header may have when it is decompressed
+SETTINGS_FRAME, SETTING = 4, 6  # its type, and the octets of one setting in it
+TABLE_UPDATES = 2  # changes of the table's size that a header may begin with (RFC 7541, 4.2)
 FRAMES_A_TURN = 4
 LONGEST_TIMEOUT = 99_999_999  # milliseconds: a grpc-timeout has eight digits
 MESSAGE_LIMIT = 1000  # characters of a server's own words
@@ -143,7 +146,7 @@ async def _call(
             initial_values={SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_LIST, SettingCodes.ENABLE_PUSH: 0},
         )
         connection.initiate_connection()
-        connection.decoder.max_header_list_size = HEADER_LIST
+        connection.decoder = _HeaderDecoder(HEADER_LIST)
         stream = connection.get_next_available_stream_id()
         connection.send_headers(stream, _headers(server, timeout, encrypted=tls is not None))
         connection.send_data(stream, _request(service), end_stream=True)
@@ -156,6 +159,22 @@ async def _call(
         return answer.message()
     finally:
         wire.close()
+
+
+class _HeaderDecoder(Decoder):
+    """hpack's own, for headers that do not begin with thousands of changes of the table's size."""
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:  # noqa: FBT001, FBT002 - hpack's own
+        """Decode a header. Raises HPACKError."""
+        at = count = 0
+        while at < len(data) and data[at] & 0xE0 == 0x20:  # RFC 7541, 6.3
+            more = data[at] & 0x1F == 0x1F
+            at, count = at + 1, count + 1
+            while more and at < len(data):
+                more, at = data[at] & 0x80 != 0, at + 1
+            if count > TABLE_UPDATES:
+                raise HPACKDecodingError("the table's size changes too often")
+        return super().decode(data, raw)
 
 
 class _Frames:
@@ -179,6 +198,8 @@ class _Frames:
             raise ProtocolError
         if self._buffer[3] in HEADER_FRAMES:
             self._allowance.spend(ANSWER_HEAD, length)
+        elif self._buffer[3] == SETTINGS_FRAME:
+            self._allowance.spend(ANSWER_FRAMES, length // SETTING)
         await self._fill(FRAME_HEADER + length)
         end = FRAME_HEADER + length
         frame, self._buffer = self._buffer[:end], self._buffer[end:]

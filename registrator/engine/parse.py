@@ -35,6 +35,7 @@ from registrator.shapes import (
     as_list,
     as_mapping,
     as_port,
+    as_protocol,
     as_text,
     as_texts,
 )
@@ -195,8 +196,9 @@ def _ports(exposed: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[Po
     room = BINDINGS.value
     for keys in (compress(published, published.values()), published, exposed):
         for key in _first(keys) if len(bindings) < PORTS.value else ():
-            number, _, protocol = key.partition("/")
-            if (port := as_port(number)) and (at := (port, as_text(protocol)[:8] or "tcp")) not in bindings:
+            number, _, text = key.partition("/")
+            at = as_port(number), as_protocol(as_text(text))
+            if all(at) and at not in bindings:
                 bindings[at] = _bindings(as_list(published.get(key))[: min(room, PORT_BINDINGS.value)])
                 room -= len(bindings[at])
     kept = sorted(bindings, key=lambda at: not bindings[at])[: PORTS.value]

@@ -18,6 +18,7 @@ from registrator.shapes import (
     as_list,
     as_mapping,
     as_port_number,
+    as_protocol,
     as_text,
     as_texts,
 )
@@ -67,8 +68,9 @@ def _mesh(endpoint: Mapping[str, object]) -> Iterator[MeshPort]:
     """The ports that every node publishes; those of mode "host" are in the tasks' own documents."""
     for port in map(as_mapping, as_list(endpoint.get("Ports"))):
         number, published = as_port_number(port.get("TargetPort")), as_port_number(port.get("PublishedPort"))
-        if number and published and port.get("PublishMode", INGRESS) == INGRESS:
-            yield MeshPort(number, as_text(port.get("Protocol")) or "tcp", published)
+        protocol = as_protocol(as_text(port.get("Protocol")))
+        if number and published and protocol and port.get("PublishMode", INGRESS) == INGRESS:
+            yield MeshPort(number, protocol, published)
 
 
 def parse_gateways(document: object) -> dict[str, Attachment]:

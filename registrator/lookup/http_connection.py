@@ -100,6 +100,11 @@ class Connection(web.RequestHandler):
         return self._head + len(self._held)
 
     @property
+    def unsent(self) -> int:
+        """Octets of the present reply that the kernel has not taken."""
+        return self._wire.get_write_buffer_size() if self._wire is not None else 0
+
+    @property
     def idle(self) -> bool:
         """Whether it waits for (the rest of) a request."""
         return not self._busy
@@ -155,9 +160,13 @@ class Connection(web.RequestHandler):
             if any(payload is not EMPTY_PAYLOAD for _, payload in self._messages):
                 self._body = 1 + len(self._held)
                 self._held.clear()
-        elif self._head >= HEAD or self._held:
-            self.refuse(TOO_LARGE, limits.HTTP_HEAD)
         self._floor.grown(self, self.unfinished - before)
+        if self._messages:
+            return
+        if self._head >= HEAD:
+            self.refuse(TOO_LARGE, limits.HTTP_HEAD)
+        elif self._held:  # what ends like a head and is none
+            self.refuse(NOT_HTTP)
 
     def _next_piece(self) -> bytes:
         """Take of what is held as much as may belong to the present head."""
@@ -194,7 +203,7 @@ class Connection(web.RequestHandler):
         """Whether the client does not take its reply."""
         if not self.send_by or self._wire is None:
             return False
-        left = self._wire.get_write_buffer_size()
+        left = self.unsent
         if left <= self._to_send - SEND_STEP:
             self.send_by, self._to_send = now + SEND_TIME, left
         return now > self.send_by

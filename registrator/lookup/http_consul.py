@@ -18,7 +18,7 @@ from registrator.lookup import consul_api, consul_filter
 from registrator.lookup.consul_api import Json, Query
 from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, json_reply
+from registrator.lookup.http_reply import Unserved, json_reply, list_reply
 from registrator.model import CheckResult, Entry, Node, Snapshot
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,7 +64,7 @@ class ConsulRoutes:
         else:
             snapshot = await self._reads.read("", query)
             names, index = consul_api.catalog_services(snapshot), snapshot.index
-        return self._reply(f"{{{','.join(await in_slices(_member, names))}}}", index)
+        return self._list_reply("{", await in_slices(_member, names), "}", index)
 
     async def _catalog_nodes(self, request: web.Request) -> web.Response:
         query = self._query(request)
@@ -90,7 +90,7 @@ class ConsulRoutes:
         own = ((e.instance, i) for e, i in consul_api.entries_of(snapshot) if e.node.name == node.name)
         services = await _by_id((consul_api.service(instance, i) for instance, i in own), wanted)
         shown = json.dumps(consul_api.catalog_node(node, snapshot.index))
-        return self._reply(f'{{"Node":{shown},"Services":{services}}}', index)
+        return self._list_reply(f'{{"Node":{shown},"Services":{{', services, "}}", index)
 
     async def _datacenters(self, _request: web.Request) -> web.Response:
         snapshot = self._reads.snapshot()
@@ -157,7 +157,7 @@ class ConsulRoutes:
         own = (e.instance for e, _ in consul_api.entries_of(snapshot) if e.node.name.lower() == local)
         # Consul's own is in its catalog, but is none of its agent's.
         documents = (consul_api.agent_service(i) for i in own if i.id != consul_api.SERVERS)
-        return json_reply(await _by_id(documents, wanted))
+        return list_reply("{", await _by_id(documents, wanted), "}")
 
     async def _peers(self, _request: web.Request) -> web.Response:
         return json_reply(json.dumps(await self._servers()))
@@ -215,7 +215,10 @@ class ConsulRoutes:
         texts = await in_slices(
             lambda document: json.dumps(document) if not wanted or wanted(document) else None, documents
         )
-        return self._reply(f"[{','.join(texts)}]", index)
+        return self._list_reply("[", texts, "]", index)
+
+    def _list_reply(self, begin: str, parts: list[str], end: str, index: int) -> web.Response:
+        return list_reply(begin, parts, end, data_headers(self._reads, index))
 
     def _reply(self, text: str, index: int) -> web.Response:
         return json_reply(text, data_headers(self._reads, index))
@@ -230,13 +233,12 @@ def data_headers(reads: Reads, index: int) -> dict[str, str]:
     return headers
 
 
-async def _by_id(documents: Iterable[Json], wanted: consul_filter.Test | None) -> str:
-    """A JSON object of those documents that are wanted, by their ID, rendered in slices."""
-    texts = await in_slices(
+async def _by_id(documents: Iterable[Json], wanted: consul_filter.Test | None) -> list[str]:
+    """The members of a JSON object: those documents that are wanted, by their ID, rendered in slices."""
+    return await in_slices(
         lambda document: _member((document["ID"], document)) if not wanted or wanted(document) else None,
         documents,
     )
-    return f"{{{','.join(texts)}}}"
 
 
 def _member(pair: tuple[object, object]) -> str:

@@ -38,6 +38,7 @@ class Floor:
         self._starting: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._pump: asyncio.Handle | None = None
+        self._held_up = False  # at the last look somebody waited for others to take their replies
         self._tick = self._loop.call_later(TICK, self._look)
 
     def close(self) -> None:
@@ -128,6 +129,16 @@ class Floor:
                 connection.refuse(TOO_BUSY, limits.HTTP_HEALTH_CONNECTIONS)
             elif connection.begun and now - connection.begun > HEAD_TIME:
                 connection.cut(limits.HTTP_HEAD_TIME)
+        self._free_the_gate()
+
+    def _free_the_gate(self) -> None:
+        """Where replies that are not taken have kept another client waiting since the last look, end one."""
+        hoarder = self.gate.hoarder()
+        if hoarder and self._held_up:
+            crowd = [one for one in self._all if one.client == hoarder and one.send_by]
+            if crowd:
+                max(crowd, key=lambda one: one.unsent).cut(limits.HTTP_UNSENT)
+        self._held_up = bool(hoarder)
 
 
 def _is_idle(connection: Connection) -> bool:

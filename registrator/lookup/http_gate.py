@@ -3,7 +3,8 @@
 A request takes its `Turn` when it begins to render (`in_slices` does so), after
 all that it had to wait for, and gives it back when its reply is complete. What
 clients have not taken of their replies counts too: who does not read is given
-no further reply, and where all together hold too much, nobody is.
+no further reply, and where all together hold too much, nobody is: then the
+client with most of them loses one (`Floor` sees to it).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ RENDERS = limits.HTTP_RENDERS.value
 # a thread would hold the interpreter's lock.
 SLICE = 0.0005 / RENDERS
 UNSENT, CLIENT_UNSENT = limits.HTTP_UNSENT.value, limits.HTTP_CLIENT_UNSENT.value
+REPLY = limits.HTTP_REPLY.value  # characters
 PATIENCE = float(limits.HTTP_QUEUE_TIME.value)  # seconds
 
 
@@ -35,7 +37,7 @@ class Gate:
     """Lets requests render."""
 
     def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+        self.stats = stats
         self._rendering = 0
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # by client, whose turn it is first
         self._unsent: Counter[str] = Counter()  # octets, by client
@@ -45,7 +47,7 @@ class Gate:
         """Wait for a turn. Raises Unserved when none comes; else `leave` has to be called."""
         turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(client, deque()).append(turn)
-        self._admit()  # those who wait may all be clients that do not read
+        self._admit()  # who waits for its own replies to be taken holds up nobody else
         if turn.done():
             return
         try:
@@ -53,7 +55,7 @@ class Gate:
                 await turn
         except TimeoutError:
             self._give_up(client, turn)
-            self._stats.limited[limits.HTTP_QUEUE_TIME.name] += 1
+            self.stats.limited[limits.HTTP_QUEUE_TIME.name] += 1
             raise Unserved(503, "too many costly requests at a time; try again in a second", RETRY) from None
         except asyncio.CancelledError:
             self._give_up(client, turn)
@@ -77,6 +79,14 @@ class Gate:
             if not self._unsent[client]:
                 del self._unsent[client]
             self._admit()
+
+    def hoarder(self) -> str:
+        """The client with the most of the replies for which another one has to wait; "" where none does."""
+        if self._all_unsent < UNSENT or not self._queues:
+            return ""
+        most = max(self._unsent, key=self._unsent.__getitem__)
+        least = min(self._unsent[client] for client in self._queues)
+        return most if least < self._unsent[most] else ""
 
     def _may_enter(self, client: str) -> bool:
         return (
@@ -113,20 +123,20 @@ class Turn:
     """One request's turn at a gate, taken at most once."""
 
     def __init__(self, gate: Gate, client: str) -> None:
-        self._gate, self.client = gate, client
+        self.gate, self.client = gate, client
         self._taken = False
 
     async def take(self) -> None:
         """Wait for the turn, unless it is taken already. Raises Unserved."""
         if not self._taken:
-            await self._gate.enter(self.client)
+            await self.gate.enter(self.client)
             self._taken = True
 
     def end(self) -> None:
-        """Give it back, if it was taken."""
+        """Give it back, if it was taken: as soon as the reply counts as not taken yet."""
         if self._taken:
             self._taken = False
-            self._gate.leave()
+            asyncio.get_running_loop().call_soon(self.gate.leave)
 
 
 TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)  # of the request that is being handled
@@ -144,17 +154,26 @@ async def take_turn() -> None:
         await turn.take()
 
 
+def _too_long() -> Unserved:
+    if turn := TURN.get():
+        turn.gate.stats.limited[limits.HTTP_REPLY.name] += 1
+    return Unserved(503, f"the reply would be longer than {REPLY} characters; ask for less, with ?filter=")
+
+
 async def in_slices(render: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     """Render every item, without the Nones, when it is this request's turn. Raises Unserved.
 
-    The loop has its own turn in between.
+    The loop has its own turn in between. Texts are together as long as a reply may be.
     """
     await take_turn()
     rendered: list[R] = []
+    left = REPLY
     slice_ends = perf_counter() + SLICE
     for item in items:
         if (one := render(item)) is not None:
             rendered.append(one)
+            if isinstance(one, str) and (left := left - len(one)) < 0:
+                raise _too_long()
         if perf_counter() > slice_ends:
             await asyncio.sleep(0)
             slice_ends = perf_counter() + SLICE

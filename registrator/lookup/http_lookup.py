@@ -11,11 +11,11 @@ from aiohttp import web
 
 from registrator.lookup import lookup_api
 from registrator.lookup.consul_api import Query
-from registrator.lookup.explain import Asker, comparable, explained, likeness, nearest, summary
+from registrator.lookup.explain import Asker, Json, comparable, explained, likeness, nearest, summary
 from registrator.lookup.http_consul import AGENT, data_headers
 from registrator.lookup.http_gate import in_slices
 from registrator.lookup.http_reads import Reads
-from registrator.lookup.http_reply import Unserved, json_reply, wants_text
+from registrator.lookup.http_reply import Unserved, json_reply, list_reply, wants_text
 from registrator.lookup.names import ServiceName
 from registrator.lookup.reach import is_shut_off
 from registrator.lookup.records import Name
@@ -90,7 +90,7 @@ class LookupRoutes:
             return web.Response(text="".join(lines), headers=headers)
         documents = await in_slices(lambda entry: lookup_api.document(entry, view), usable)
         name = json.dumps(service.name)
-        return json_reply(f'{{"service":{name},"instances":[{",".join(documents)}]}}', headers)
+        return list_reply(f'{{"service":{name},"instances":[', documents, "]}", headers)
 
     async def _one(self, request: web.Request) -> web.Response:
         """One usable instance, the next at each request; with `?near` of those on that node while it has any.
@@ -118,14 +118,17 @@ class LookupRoutes:
         name, service = await self._find(request.match_info["name"])
         asker = await self._asker(request)
         reached = await _within_reach(service.entries, asker.view)
-        told = await in_slices(
-            lambda one: (bool(one["answered"]), json.dumps(one)), explained(name, service, asker, reached)
-        )
-        given = [text for answered, text in told if answered]
-        left_out = [text for answered, text in told if not answered]
+        given: list[str] = []
+        left_out: list[str] = []
+
+        def tell(one: Json) -> str:
+            (given if one["answered"] else left_out).append(text := json.dumps(one))
+            return text
+
+        await in_slices(tell, explained(name, service, asker, reached))
         head = json.dumps(summary(name, service, asker, len(given))).removesuffix("}")
-        text = f'{head},"instances":[{",".join(given + left_out)}]}}'
-        return json_reply(text, data_headers(self._reads, service.index))
+        headers = data_headers(self._reads, service.index)
+        return list_reply(f'{head},"instances":[', given + left_out, "]}", headers)
 
     async def _askers(self, _request: web.Request) -> web.Response:
         """The containers that `/explain` takes as askers: those of this node."""

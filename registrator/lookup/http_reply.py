@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 from aiohttp.web import ContentCoding
@@ -41,7 +41,20 @@ class Unserved(Exception):
 
 def json_reply(text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON document that is already rendered."""
-    return web.Response(body=f"{text}\n".encode(), content_type="application/json", headers=headers)
+    return list_reply(text, (), "", headers)
+
+
+def list_reply(
+    begin: str, parts: Iterable[str], end: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON document of which the parts are rendered, without the commas between them.
+
+    They may be long, and each copy of them takes time and memory: they are put together once.
+    """
+    texts = list(parts) or [""]
+    texts[0] = begin + texts[0]
+    texts[-1] += f"{end}\n"
+    return web.Response(body=",".join(texts).encode(), content_type="application/json", headers=headers)
 
 
 def error_reply(request: web.Request, failure: Unserved) -> web.Response:

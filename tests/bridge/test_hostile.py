@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -161,6 +162,15 @@ ROWS: list[tuple[str, Container, str, Callable[[tuple[Instance, ...]], bool]]] =
         ),
         "addresses",
         lambda made: 0 < len(made) < 50 and sum(len(i.addresses) for i in made) <= 4096,
+    ),
+    (
+        "tags and metadata of all instances together",
+        container(
+            *(published(n, n) for n in range(1, 101)),
+            labels={"SERVICE_TAGS": of(64, "t" * 240), **{f"SERVICE_K{n}": "v" * 500 for n in range(40)}},
+        ),
+        "said_of_instances",
+        lambda made: 3 < len(made) < 10,
     ),
     (
         "labels, among which one may forbid it",
@@ -361,6 +371,21 @@ def test_a_container_beyond_a_limit_costs_little_more_than_one_within(
 
 def test_the_work_on_a_container_is_done_in_steps() -> None:
     assert sum(1 for _ in assemble(many(2000, 1000), HOST, POLICY)) > 100
+
+
+def test_no_step_of_the_work_on_a_container_is_a_large_part_of_it() -> None:
+    """Sixteen names of one port, each with long checks of its own."""
+    checks = {"CHECK_HTTP": "/" + "é" * 300, "CHECK_HTTPS": "/" + "é" * 300, "CHECK_GRPC": "é" * 300}
+    header = "{" + ",".join(f'"X-{n}": "v"' for n in range(60)) + "}"
+    subject = labelled(NAME=of(16, "n"), CHECK_HEADER=header, CHECK_BODY="é" * 4000, **checks)
+
+    def shares() -> float:
+        steps = [time.process_time()]
+        steps += [time.process_time() for _ in assemble(subject, HOST, POLICY)]
+        return max(end - begin for begin, end in pairwise(steps)) / (steps[-1] - steps[0])
+
+    assert len(found(subject)[0]) == 16
+    assert min(shares() for _ in range(5)) < 0.4
 
 
 async def test_others_have_their_turn_while_a_container_is_worked_on(

@@ -31,6 +31,7 @@ REFUSED = [
     ("serfHealth", "Consul's own"),
     ("service:pay", "Consul's own"),
     ("Service:pay", "Consul's own"),
+    ("serv\u0130ce:pay", "Consul's own"),
     ("_service_maintenance:vault", "Consul's own"),
     ("_node_maintenance", "Consul's own"),
     ("node1:shop:80", "'shop'"),
@@ -190,6 +191,16 @@ def test_a_tag_that_would_be_such_a_name(tag: str) -> None:
     (found,), (problem,) = instances(named("web", SERVICE_TAGS=f"blue,{tag},v1.2"), HOST, POLICY)
     assert found.tags == ("blue", "v1.2")
     assert problem.subject == "SERVICE_TAGS"
+
+
+def test_a_tag_that_the_operators_template_takes_from_a_container() -> None:
+    """What the operator writes out is the operator's; what a template shows is the container's."""
+    policy = Policy(tags='{{index .Config.Labels "team"}},all')
+    (found,), problems = instances(named("web", team="wpad,isatap.x,data"), HOST, policy)
+    assert found.tags == ("all", "data")
+    assert [problem.subject for problem in problems] == ["--tags", "--tags"]
+    (found,), problems = instances(named("web"), HOST, Policy(tags="wpad"))
+    assert (found.tags, problems) == (("wpad",), ())
 
 
 def test_an_id_of_another_line_is_one_problem() -> None:

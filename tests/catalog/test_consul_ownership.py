@@ -101,6 +101,19 @@ async def test_a_service_of_somebody_elses_is_neither_written_nor_removed(
 
 
 @pytest.mark.consul
+async def test_ids_are_compared_as_consul_does(there: ConsulServer, catalog: ConsulCatalog) -> None:
+    """Go lower-cases each character by itself: to it the Turkish capital I with its dot is an i."""
+    vip = unique("vip")
+    alike = vip.replace("i", "\u0130")
+    await by_hand(there, vip, TTL)
+    with pytest.raises(Taken, match="the same to Consul's catalog"):
+        await catalog.register(ours(alike))
+    with pytest.raises(Taken, match="is held by"):
+        await catalog.register(ours(f"{vip}-2", f"service:{alike}"))
+    await remove(there, vip)
+
+
+@pytest.mark.consul
 async def test_a_check_of_somebody_elses_is_not_replaced(there: ConsulServer, catalog: ConsulCatalog) -> None:
     """With several checks Consul numbers them: `service:pay:2` is what SERVICE_ID=pay:2 would have."""
     pay = unique("pay")

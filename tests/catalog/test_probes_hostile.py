@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hpack import HPACKDecodingError
 
 from registrator.catalog import probe_grpc, probe_http
 from registrator.catalog.probe_wire import Allowance, OverLimit, Turns
@@ -312,6 +313,7 @@ def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> b
 
 DATA, HEADERS, PRIORITY, SETTINGS, PUSH, PING, WINDOW, CONTINUATION = 0, 1, 2, 4, 5, 6, 8, 9
 HELLO = frame(SETTINGS)
+MANY_SETTINGS = b"".join(struct.pack(">HI", number, number) for number in range(10, 2700))
 HALF = HELLO + frame(HEADERS, b"\x88", 4, 1)  # :status 200, the stream goes on
 
 
@@ -321,6 +323,9 @@ HALF = HELLO + frame(HEADERS, b"\x88", 4, 1)  # :status 200, the stream goes on
         pytest.param(HELLO, frame(PING, b"x" * 8), id="PING"),
         pytest.param(HELLO, frame(SETTINGS), id="SETTINGS"),
         pytest.param(HELLO, frame(SETTINGS, struct.pack(">HI", 3, 5) * 2700), id="long SETTINGS"),
+        pytest.param(HELLO, frame(SETTINGS, MANY_SETTINGS), id="SETTINGS of thousands"),
+        pytest.param(HELLO, frame(HEADERS, b"\x20" * 16000, 4, 1), id="HPACK table sizes"),
+        pytest.param(HELLO, frame(HEADERS, b"\x3f\x01" * 8000, 4, 1), id="HPACK long table sizes"),
         pytest.param(HELLO, frame(WINDOW, b"\0\0\0\1"), id="WINDOW_UPDATE"),
         pytest.param(HELLO, frame(WINDOW, b"\0\0\0\1", stream=1), id="WINDOW_UPDATE of the stream"),
         pytest.param(HELLO, frame(PRIORITY, b"\0\0\0\0\1", stream=3), id="PRIORITY"),
@@ -350,6 +355,15 @@ async def test_grpc_servers_that_mean_harm(begin: bytes, again: bytes, host: str
         status, _, hit = await ask(Check("c", "c", "grpc", server.at))
     assert status == CRITICAL
     assert hit in ("", ANSWER_FRAMES.name, ANSWER_HEAD.name)
+
+
+@pytest.mark.parametrize("update", [b"\x20", b"\x3f\x01", b"\x3f\xe1\x1f"])
+def test_a_header_begins_with_two_changes_of_the_tables_size_at_most(update: bytes) -> None:
+    """Each costs as much as a header field, and counts for none."""
+    decoder = probe_grpc._HeaderDecoder(8192)
+    assert list(decoder.decode(update * 2 + b"\x88", raw=True)) == [(b":status", b"200")]
+    with pytest.raises(HPACKDecodingError, match="too often"):
+        decoder.decode(update * 3 + b"\x88")
 
 
 async def test_grpc_drop_by_drop() -> None:

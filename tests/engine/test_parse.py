@@ -79,6 +79,11 @@ def test_ports_are_the_union_of_exposed_and_published() -> None:
             {"http/tcp": [], "0/tcp": [], "65536/tcp": [], "٣/tcp": []}, (), id="what is no port is left out"
         ),
         pytest.param(
+            {"80/../../x": [], "80/a:b": [], "80/tcp/x": [], "80/0": [], "81/UDP": []},
+            (Port(81, "udp"),),
+            id="what is no protocol is left out",
+        ),
+        pytest.param(
             {"80/tcp": [{"HostIp": "", "HostPort": "81"}]},
             (Port(80, "tcp", (Binding("0.0.0.0", 81),)),),
             id="no host address is every one",

@@ -34,6 +34,8 @@ def port(target: Any, published: Any, protocol: str = "tcp", mode: str = "ingres
         (service([port(80, 8080, mode="host")]), {}, "a host-mode port is in the task's own document"),
         (service([port(80, 8080), port(53, 53, "udp"), port(53, 53)]),
          {"mesh": (MeshPort(53, "tcp", 53), MeshPort(53, "udp", 53), MeshPort(80, "tcp", 8080))}, "in order"),
+        (service([port(80, 8080, "../x"), port(53, 53, "UDP")]),
+         {"mesh": (MeshPort(53, "udp", 53),)}, "a protocol that is none"),
         (service([port(80, 0), port(None, 80), "odd"]), {}, "a port that is not allocated yet, and odd ones"),
         (service(Mode={"Replicated": {"Replicas": 3}}), {"mode": "replicated", "replicas": 3}, "replicated"),
         (service(Mode={"Global": {}}), {"mode": "global"}, "global: one on each node, whatever their number"),

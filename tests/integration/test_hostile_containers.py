@@ -68,3 +68,12 @@ def test_thousands_of_labels_are_their_own_containers_loss(small_agent: AgentPro
     assert len(said) == 2, said
     assert all(len(line) < 1000 for line in small_agent.log.splitlines())
     assert peak(small_agent) < MEMORY
+
+
+def test_an_exposed_port_of_no_protocol_is_none(small_agent: AgentProcess, docker: Docker) -> None:
+    """An engine takes whatever stands behind the slash, and it would be part of a default id."""
+    web = unique("web")
+    docker.run(name=web, command=HTTPD, labels={"SERVICE_NAME": web}, expose=["80/a?b#", "81/..", "82/tcp"])
+    small_agent.start_ready()
+    found = small_agent.get(f"/v1/catalog/service/{web}")
+    assert [instance["ServiceID"].partition(f":{web}:")[2] for instance in found] == ["82"]

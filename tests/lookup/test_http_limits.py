@@ -107,6 +107,24 @@ async def heads(readers: Iterable[Pipe]) -> list[int]:
 # Heads of requests ----------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"y" * 4000) for n in range(10)), 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\r\n\r\nmore", 400),
+    ],
+    ids=["too long", "HTTP/2", "TLS"],
+)
+async def test_what_is_refused_is_counted_as_unfinished_no_more(octets: bytes, status: int) -> None:
+    """Neither more nor less than it was: else the limit of all together would wear off."""
+    async with clients(FakeDirectory(SNAPSHOT)) as (web, them):
+        reader, _ = await them.send(octets)
+        assert int((await asyncio.wait_for(reader.readline(), 10))[9:12]) == status
+        await until(lambda: len(floor(web)._all) == 0)
+        assert floor(web)._unfinished == 0
+
+
 async def test_more_than_16_kb_of_headers_are_answered_431_and_the_connection_ends() -> None:
     """Each header is within its own limit, and their number too."""
     lines = b"".join(b"X-%d: %b\r\n" % (n, b"y" * 4000) for n in range(10))
@@ -500,6 +518,76 @@ async def test_who_reads_slowly_is_cut_off_only_when_he_takes_too_little() -> No
         assert not one.is_stuck(later)
         assert not one.is_stuck(later + http_connection.SEND_TIME)
         assert one.is_stuck(later + http_connection.SEND_TIME + 1)
+
+
+async def test_who_waits_for_its_own_replies_to_be_taken_holds_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_gate, "PATIENCE", 300.0)
+    gate = Gate(Stats())
+    with gate.sending("a", limits.HTTP_CLIENT_UNSENT.value):
+        waiting = asyncio.create_task(gate.enter("a"))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(gate.enter("b"), 5)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_clients_that_read_slowly_do_not_keep_others_from_their_replies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All together they hold as much as there may be, none of them too much, and each takes some in time."""
+    monkeypatch.setattr(http_gate, "PATIENCE", 300.0)
+    monkeypatch.setattr(http_gate, "UNSENT", 1_200_000)
+    monkeypatch.setattr(http_floor, "TICK", 0.05)
+    async with clients(FakeDirectory(MANY)) as (web, them):
+        gate = floor(web).gate
+        for source in (A, B, C):
+            (await them.ask("/v1/health/service/web", source))[0]._transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: gate._all_unsent >= 1_200_000)
+        assert await asyncio.wait_for(them.status("/lookup/web", D), 30) == 200
+        assert web.stats.limited[limits.HTTP_UNSENT.name] >= 1
+        assert web.stats.limited[limits.HTTP_SEND_TIME.name] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/health/service/web",
+        "/v1/catalog/service/web",
+        "/v1/catalog/node/n1",
+        "/v1/agent/services",
+        "/v1/health/state/any",
+        "/lookup/web",
+        "/lookup/web?format=text",
+        "/explain/web",
+    ],
+)
+async def test_a_reply_has_an_end(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a list would be longer than is not made; who asks for less gets it."""
+    monkeypatch.setattr(http_gate, "REPLY", 3000)
+    async with clients(FakeDirectory(MANY)) as (web, them):
+        answer = await them.get(path)
+        assert answer.startswith(b"HTTP/1.1 503 "), answer[:100]
+        assert b"longer than 3000 characters" in answer
+        assert web.stats.limited[limits.HTTP_REPLY.name] == 1
+        assert await them.status("/v1/health/service/web?filter=Service.ID==web-7") == 200
+        assert await them.status("/lookup/web/one") == 200
+
+
+async def test_a_slow_reader_gets_all_of_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than the limit for the whole, but always some."""
+    monkeypatch.setattr(http_connection, "SEND_TIME", 0.5)
+    monkeypatch.setattr(http_connection, "SEND_STEP", 10_000)
+    monkeypatch.setattr(http_floor, "TICK", 0.05)
+    async with clients(FakeDirectory(MANY)) as (_, them):
+        reader, _ = await them.send(request("/v1/health/service/web", "Connection: close\r\n"))
+        answer = b""
+        while piece := await asyncio.wait_for(reader.read(40_000), 10):
+            answer += piece
+            await asyncio.sleep(0.01)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
 
 
 async def test_of_many_costly_requests_few_are_rendered_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from registrator.catalog.consul import form
-from registrator.model import META_CONTAINER, META_OWNER, Instance
+from registrator.model import META_CONTAINER, META_OWNER, Instance, folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,18 @@ class Standing:
     def obstacle(self, instance: Instance) -> str:
         """What is in the way of an instance, apart from a service of its very id; "" for nothing."""
         own = Holder(instance.owner, instance.container)
-        for other in sorted(self._alike.get(instance.id.lower(), ())):
+        for other in sorted(self._alike.get(folded(instance.id), ())):
             if other != instance.id and self._holders[other] != own:
                 return f"the id {other}, the same to Consul's catalog, is held by {self._holders[other]}"
         for check in instance.checks:
-            for bearer in sorted(self._bearers.get(check.id.lower(), ())):
+            for bearer in sorted(self._bearers.get(folded(check.id), ())):
                 if bearer != instance.id:
                     return f"the id of its check {check.id} is held by {self._bearer(bearer)}"
         return ""
 
     def bears(self, check_id: str) -> frozenset[str]:
         """The services that have a check of that id, whatever its case."""
-        return frozenset(self._bearers.get(check_id.lower(), ()))
+        return frozenset(self._bearers.get(folded(check_id), ()))
 
     def _bearer(self, service_id: str) -> str:
         return f"service {service_id}" if service_id else "a check of the node"
@@ -100,19 +100,19 @@ class Standing:
     def _put(self, service_id: str, holder: Holder | None, checks: Iterable[str]) -> None:
         if holder is not None:
             self._holders[service_id] = holder
-            self._alike[service_id.lower()].add(service_id)
+            self._alike[folded(service_id)].add(service_id)
         self._checks[service_id] = frozenset(checks)
         for check_id in self._checks[service_id]:
-            self._bearers[check_id.lower()].add(service_id)
+            self._bearers[folded(check_id)].add(service_id)
 
     @staticmethod
     def _leave(index: defaultdict[str, set[str]], key: str, service_id: str) -> None:
         """Take a service out of an index, and what is then empty too."""
-        held = index.get(key.lower())
+        held = index.get(folded(key))
         if held is not None:
             held.discard(service_id)
             if not held:
-                del index[key.lower()]
+                del index[folded(key)]
 
 
 def holder_of(service: form.JSON) -> Holder:
