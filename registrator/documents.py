@@ -61,6 +61,7 @@ class Kind(Enum):
     ARRAY = "["
     ARRAY_OR_NULL = "[ or null"
     OBJECT = "{"
+    OBJECT_OR_NULL = "{ or null"
 
 
 class Element(NamedTuple):

@@ -156,7 +156,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]  # python-consul2 has no 
         """A node, None where there is none of that name, and its services (GET /v1/catalog/node/:node)."""
         path = f"catalog/node/{quoted(name)}"
         reply = await self._get(path, datacenter)
-        parts = await self._members(path, reply, form.node_part, inside=("Services",))
+        parts, _ = await self._reader.read(path, reply, Kind.OBJECT_OR_NULL, form.node_part, ("Services",))
         node = next((part for part in parts if isinstance(part, Node)), None)
         return node, tuple(part for part in parts if isinstance(part, Instance))
 
