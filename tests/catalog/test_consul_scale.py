@@ -128,7 +128,7 @@ async def seconds_until_answered(consul: ConsulServer, resolver: Resolver, servi
 
 
 async def test_of_5000_services_300_are_hot(crowd: ConsulServer) -> None:
-    """Never over 100 connections, no error; watched names follow before the others, these within two seconds."""
+    """At most 100 connections, no error; watched names follow before the others, these within two seconds."""
     async with front(crowd.url) as (catalog, resolver), Asking(resolver, crowd) as asking:
         await eventually(lambda: catalog._directory._cold and asking.connections, 20)
         hot, cold = list(catalog._directory._hot), list(catalog._directory._cold)
