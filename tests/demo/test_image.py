@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from registrator.limits import DESCRIPTORS
+from scripts import locks
 from scripts.demo import images
 from scripts.demo.proof import fetch
-from scripts.demo.steps import ROOT
 from tests.demo.conftest import run_docker, seconds_until
 from tests.support.consul import free_ports
 from tests.support.engine import unique
@@ -33,8 +32,7 @@ Run = Callable[..., str]
 @pytest.fixture(scope="module", autouse=True)
 def image(engine_url: str) -> Iterator[None]:
     """The image, of this checkout."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    images.fetch_wheels("agent", project["dependencies"])
+    images.fetch_wheels("agent", locks.RUN_TIME)
     images.build_one(PROJECT, "agent")
     yield
     images.remove(PROJECT, ["agent"])
