@@ -70,7 +70,7 @@ def cli() -> None:
     "--max-stale",
     metavar="DURATION",
     default="0",
-    help="While Consul is away, answer from what is known for so long, and then SERVFAIL (HTTP: 503); "
+    help="How long to answer from the last known state while Consul is away, then SERVFAIL (HTTP: 503); "
     "0 is without end.  [default: 0]",
 )
 @option(
@@ -209,7 +209,7 @@ def cli() -> None:
     metavar="DURATION",
     default="0",
     show_default=True,
-    help="Go on for so long after SIGTERM: a drained Swarm node stops all its tasks at once, this one too.",
+    help="Keep serving this long after SIGTERM: a drained Swarm node stops all its tasks at once.",
 )
 @option("--deregister-on-exit", is_flag=True, help="Take this node's services out of the catalog on exit.")
 @option(

@@ -420,7 +420,7 @@ CHECK_TIMEOUT = Limit(
     "check_timeout",
     120,
     "s",
-    "a check that never gets an answer holds a connection for so long; never more than its interval",
+    "a check that never gets an answer holds a connection this long; never more than its interval",
     "the longest timeout that is allowed is used, with one line in the log",
 )
 CHECKS_AT_ONCE = Limit(
